@@ -1,0 +1,176 @@
+"""Frozen run configurations: one dataclass per verb, filled by draccus from LeRobot-style flags."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.envs.configs import EnvConfig
+
+from embodied.errors import UserError
+
+
+def _at_least(name: str, value: float, minimum: float) -> None:
+    if value < minimum:
+        raise UserError(f"--{name}={value}: expected at least {minimum}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """A LeRobotDataset on disk.
+
+    root: folder of the data set; repo_id: name stored in its metadata; cameras: comma list of cameras to
+    use, all if None; episodes: indices to use, all if None; task_weights: sampling weight per instruction,
+    proportional to the number of frames if None; augmentation: a key of
+    `embodied.data.augment.AUGMENTATIONS`.
+    """
+
+    root: Path
+    repo_id: str = "local/dataset"
+    cameras: str | None = None
+    episodes: list[int] | None = None
+    task_weights: dict[str, float] | None = None
+    augmentation: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig:
+    """`embodied collect`: demonstrations from scripted experts, written as a LeRobotDataset.
+
+    episodes, noisy_episodes, random_episodes: per task, successful ones with the clean expert, with the expert
+    whose actions carry Gaussian noise of standard deviation `noise`, and with uniform random actions.
+    keep_failures: keep unsuccessful expert episodes (marked) instead of drawing new ones.
+    """
+
+    env: EnvConfig
+    dataset: DatasetConfig
+    episodes: int = 50
+    noisy_episodes: int = 0
+    random_episodes: int = 0
+    noise: float = 0.3
+    keep_failures: bool = False
+    video: bool = False
+    seed: int = 0
+    workers: int | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "noisy_episodes", "random_episodes", "noise"):
+            _at_least(name, getattr(self, name), 0)
+        _at_least("episodes", self.episodes + self.noisy_episodes + self.random_episodes, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay to `final_lr_fraction`; `ema_decay` 0 turns the average off."""
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    grad_clip: float = 1.0
+    warmup_steps: int = 200
+    final_lr_fraction: float = 0.01
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """`embodied train`: a fixed number of steps of anything with `forward(batch) -> (loss, metrics)`."""
+
+    policy: PreTrainedConfig
+    dataset: DatasetConfig
+    output_dir: Path
+    env: EnvConfig | None = None
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 5000
+    batch_size: int = 64
+    accumulation: int = 1
+    mixed_precision: str = "bf16"
+    compile: bool = False
+    seed: int = 0
+    log_freq: int = 50
+    save_freq: int = 1000
+    keep_last: int = 3
+    eval_freq: int = 0
+    eval_episodes: int = 20
+    eval_seed: int = 900_000
+    wandb: bool = False
+    resume: bool = False
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "log_freq", "save_freq", "keep_last"):
+            _at_least(name, getattr(self, name), 1)
+        if self.mixed_precision not in ("no", "bf16"):
+            raise UserError(f"--mixed_precision={self.mixed_precision}: expected no or bf16")
+        if self.eval_freq and self.env is None:
+            raise UserError(
+                f"--eval_freq={self.eval_freq}: expected an environment, such as --env.task=reach"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """A trained policy: `path` is a checkpoint folder or a run's output folder, ours or LeRobot's.
+
+    Other `--policy.*` flags override fields of the policy's own configuration.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """`embodied evaluate`: success rates of a checkpoint on given environment seeds, beside their floors.
+
+    Episode i of every task uses environment seed `seed + i`. policy_overrides is filled by the command line.
+    """
+
+    policy: CheckpointConfig
+    env: EnvConfig
+    policy_overrides: list[str] = field(default_factory=list)
+    episodes: int = 50
+    seed: int = 100_000
+    num_envs: int | None = None
+    floors: bool = True
+    videos: int = 0
+    output_dir: Path | None = None
+    device: str | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("episodes", self.episodes, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """`embodied bench envs|loader`: a speed ratio, ours over the peer's, timed in turn in one run.
+
+    repeats: paired measurements; steps: environment steps or batches in each; dataset_root: data set for
+    `loader`, a temporary one is collected if None.
+    """
+
+    repeats: int = 5
+    steps: int = 60
+    image_size: int = 96
+    batch_size: int = 64
+    dataset_root: Path | None = None
+    json: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """`embodied doctor`: what this machine offers and what to do about each problem."""
+
+    json: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """`embodied quickstart`: collect, train and evaluate with fixed steps, in `output_dir`."""
+
+    output_dir: Path = Path("runs/quickstart")
+    episodes: int = 120
+    steps: int = 4000
+    eval_episodes: int = 60
+    seed: int = 0
+    json: Path | None = None

@@ -1,0 +1,255 @@
+"""A data set ready for training: decoded pictures mapped into memory, everything else in it.
+
+Pictures are decoded once, into one uint8 array per camera; its folder bears the data set's fingerprint, so
+that changed data are decoded afresh. The other columns are read from Parquet at each start, in
+milliseconds. N frames, E episodes, H, W picture size.
+"""
+
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from av.error import FFmpegError
+from lerobot.datasets import LeRobotDatasetMetadata
+from lerobot.datasets.language import is_language_column
+from lerobot.datasets.video_utils import decode_video_frames
+from lerobot.utils.constants import ACTION, OBS_STATE
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from embodied.data.dataset import (
+    episode_rows,
+    fingerprint,
+    first_line,
+    open_metadata,
+    select_cameras,
+    task_names,
+)
+from embodied.errors import UserError
+
+CACHE_FOLDER = Path(".cache", "huggingface", "embodied")
+"""Inside the data set, so that it goes when the data set goes; the hub's upload skips this folder of its
+own and refuses any other `.cache`."""
+
+DECODED_AT_ONCE = 256
+TIMESTAMP_TOLERANCE = 1e-4
+"""Seconds by which a film's frame may miss its row's time: LeRobot's default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCache:
+    """A data set in memory.
+
+    features: LeRobot's description of the columns, without cameras that were not asked for; images: per
+    camera (N, H, W, 3) uint8, mapped from disk; columns: every other column, (N, ...) float32, int64, bool or
+    object for text; tasks: (number of tasks,) instructions; first, last: (N,) first and last frame of each
+    frame's episode; fingerprint: of the data set.
+    """
+
+    root: Path
+    fingerprint: str
+    fps: int
+    features: dict[str, dict]
+    images: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
+    tasks: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
+        return len(self.first)
+
+    @property
+    def num_episodes(self) -> int:
+        """E."""
+        return int(self.columns["episode_index"][-1]) + 1
+
+    @classmethod
+    def open(cls, root: Path, *, cameras: str | None = None) -> "FrameCache":
+        """Open a data set, decoding the pictures of cameras that are not decoded yet.
+
+        cameras: comma list, every colour camera if None.
+
+        Raises:
+            UserError: missing, empty or damaged data set, unknown camera, NaN in state or action, or no room.
+        """
+        meta = open_metadata(Path(root))
+        keys = select_cameras(meta, cameras)
+        columns = _read_columns(meta)
+        _check_finite(meta.root, columns)
+        store = _open_store(meta.root)
+        images = {key: _open_images(meta, key, columns["timestamp"], store) for key in keys}
+        rows = episode_rows(meta)
+        lengths = np.array([row["length"] for row in rows])
+        first = np.repeat([row["dataset_from_index"] for row in rows], lengths)
+        return cls(
+            root=meta.root,
+            fingerprint=store.name,
+            fps=meta.fps,
+            features={key: meta.features[key] for key in meta.features if key in images or key in columns},
+            images=images,
+            columns=columns,
+            tasks=np.array(task_names(meta), dtype=object),
+            first=first,
+            last=first + np.repeat(lengths, lengths) - 1,
+        )
+
+
+def _open_store(root: Path) -> Path:
+    """The folder of the data set's decoded pictures, empty at first; those of former contents are deleted."""
+    folder = root / CACHE_FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store = folder / fingerprint(root, remembered=folder / "digests.json")
+        for stale in folder.iterdir():
+            if stale.is_dir() and stale != store:
+                shutil.rmtree(stale)
+        store.mkdir(exist_ok=True)
+    except PermissionError as error:
+        raise UserError(f"--dataset.root={root}: expected {folder} to be writable") from error
+    return store
+
+
+def _data_files(root: Path) -> list[Path]:
+    return sorted(root.glob("data/*/*.parquet"))
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Turn what readers raise about a damaged file into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (FFmpegError, KeyError, OSError, UnidentifiedImageError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: expected a readable part of the data set ({first_line(error)})") from error
+
+
+def _read_columns(meta: LeRobotDatasetMetadata) -> dict[str, np.ndarray]:
+    """Every column but pictures and language, in the types to which LeRobot converts them."""
+    keys = [key for key in meta.features if key not in meta.camera_keys and not is_language_column(key)]
+    tables = []
+    for path in _data_files(meta.root):
+        with _damage_reported(path):
+            tables.append(pq.read_table(path, columns=keys))
+    table = pa.concat_tables(tables)
+    if len(table) != meta.total_frames:
+        raise UserError(
+            f"{meta.root}: expected {meta.total_frames} frames as in its info.json, found {len(table)}"
+        )
+    with _damage_reported(meta.root / "data"):
+        return {key: _as_array(table[key], tuple(meta.features[key]["shape"])) for key in keys}
+
+
+def _as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
+    values = column.combine_chunks()
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+    array = values.to_numpy(zero_copy_only=False)
+    for kind, dtype in ((np.floating, np.float32), (np.integer, np.int64)):
+        if np.issubdtype(array.dtype, kind):
+            array = array.astype(dtype)
+    return array.reshape(len(column), *(shape if shape != (1,) else ()))
+
+
+def _check_finite(root: Path, columns: dict[str, np.ndarray]) -> None:
+    for key in (OBS_STATE, ACTION):
+        if key in columns and not np.isfinite(columns[key]).all():
+            row = np.argwhere(~np.isfinite(columns[key]))[0][0]
+            episode, frame = (int(columns[name][row]) for name in ("episode_index", "frame_index"))
+            value = columns[key][row].tolist()
+            raise UserError(
+                f"{root}: {key} of episode {episode}, frame {frame} is {value}; expected finite numbers"
+            )
+
+
+def _open_images(meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray, store: Path) -> np.ndarray:
+    """Decoded pictures (N, H, W, 3) of one camera, made if they are missing."""
+    path = store / f"{key}.npy"
+    if not path.is_file():
+        height, width, channels = _picture_shape(meta.features[key])
+        shape = (meta.total_frames, height, width, channels)
+        if shutil.disk_usage(store).free < 1.05 * np.prod(shape):
+            raise UserError(
+                f"{store}: expected {np.prod(shape) / 1e9:.1f} GB of free space for decoded pictures"
+            )
+        with tempfile.TemporaryDirectory(dir=store) as partial:
+            images = np.lib.format.open_memmap(
+                Path(partial, path.name), mode="w+", dtype=np.uint8, shape=shape
+            )
+            _decode_camera(meta, key, timestamps, images)
+            images.flush()
+            Path(partial, path.name).rename(path)
+    return np.load(path, mmap_mode="r").view(np.ndarray)
+
+
+def _picture_shape(feature: dict) -> tuple[int, int, int]:
+    """Height, width and channels, whichever order the data set has written them in."""
+    shape = tuple(feature["shape"])
+    return shape if shape[-1] == 3 else (*shape[1:], shape[0])  # type: ignore[return-value]
+
+
+def _decode_camera(
+    meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray, images: np.ndarray
+) -> None:
+    read = _decode_film if key in meta.video_keys else _decode_pictures
+    with tqdm(total=len(images), desc=f"decode {key}", unit="frame") as bar:
+        for start, pictures in read(meta, key, timestamps):
+            if pictures.shape[1:] != images.shape[1:]:
+                found, expected = pictures.shape[1:], images.shape[1:]
+                raise UserError(f"{meta.root}: {key} has a picture of shape {found}, expected {expected}")
+            images[start : start + len(pictures)] = pictures
+            bar.update(len(pictures))
+
+
+def _decode_pictures(
+    meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures stored in Parquet rows, as (first frame, (n, H, W, 3))."""
+    start = 0
+    with ThreadPoolExecutor() as pool:
+        for path in _data_files(meta.root):
+            with _damage_reported(path):
+                for batch in pq.ParquetFile(path).iter_batches(DECODED_AT_ONCE, columns=[key]):
+                    pictures = np.stack(list(pool.map(_decode_picture, batch[key].to_pylist())))
+                    yield start, pictures
+                    start += len(pictures)
+
+
+def _decode_picture(entry: dict) -> np.ndarray:
+    source = entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"])
+    with Image.open(source) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _decode_film(
+    meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures stored in films, as (first frame, (n, H, W, 3)): the frames that LeRobot itself would pick."""
+
+    def decode(start: int, stop: int, episode: dict) -> np.ndarray:
+        path = meta.root / meta.get_video_file_path(episode["episode_index"], key)
+        times = [episode[f"videos/{key}/from_timestamp"] + time for time in timestamps[start:stop].tolist()]
+        with _damage_reported(path):
+            frames = decode_video_frames(path, times, TIMESTAMP_TOLERANCE, "pyav", return_uint8=True)
+        return frames.movedim(1, -1).numpy()
+
+    def decode_episode(episode: dict) -> Iterator[tuple[int, np.ndarray]]:
+        begin, end = episode["dataset_from_index"], episode["dataset_to_index"]
+        for start in range(begin, end, DECODED_AT_ONCE):
+            yield start, decode(start, min(start + DECODED_AT_ONCE, end), episode)
+
+    for episode in episode_rows(meta):
+        yield from decode_episode(episode)

@@ -1,0 +1,250 @@
+"""Batches of windows in LeRobot's own layout, gathered from a `FrameCache` without a loop over samples.
+
+`WindowLoader` draws frames in a shuffled order; `EpisodeLoader` walks through whole episodes, for policies
+with memory. B batch, W consecutive frames, T offsets of a key's window, H, W picture size.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.utils.constants import ACTION, OBS_PREFIX, REWARD
+from torch import Tensor
+
+from embodied.data.cache import FrameCache
+from embodied.errors import UserError
+
+Batch = dict[str, Any]
+
+
+def delta_indices_of(config: PreTrainedConfig, features: Iterable[str]) -> dict[str, list[int]]:
+    """Offsets, in frames, of the window a policy wants of each feature; others have no time dimension."""
+    deltas: dict[str, list[int]] = {}
+    for key in features:
+        if key == REWARD and config.reward_delta_indices is not None:
+            deltas[key] = list(config.reward_delta_indices)
+        if key == ACTION and config.action_delta_indices is not None:
+            deltas[key] = list(config.action_delta_indices)
+        if key.startswith(OBS_PREFIX) and config.observation_delta_indices is not None:
+            deltas[key] = list(config.observation_delta_indices)
+    return deltas
+
+
+def scale_images(batch: Batch) -> Batch:
+    """The batch with uint8 pictures as float32 in [0, 1], on the device and in the memory order they have."""
+    return {
+        key: value.float().div_(255) if _is_picture(key, value) else value for key, value in batch.items()
+    }
+
+
+def _is_picture(key: str, value: Any) -> bool:
+    return key.startswith(OBS_PREFIX) and isinstance(value, Tensor) and value.dtype == torch.uint8
+
+
+def gather_windows(cache: FrameCache, frames: np.ndarray, delta_indices: dict[str, list[int]]) -> Batch:
+    """The windows around `frames`, of any shape, as LeRobot's dataset and collation give them.
+
+    Windows stop at the ends of an episode: frames beyond repeat the last one inside and are marked in
+    `<key>_is_pad`. Pictures are (..., [T,] 3, H, W) uint8 with channels last in memory. Unlike LeRobot's,
+    films keep a T of 1.
+    """
+    batch: Batch = {}
+    for key in cache.features:
+        rows = frames
+        if key in delta_indices:
+            wanted = frames[..., None] + np.array(delta_indices[key])
+            rows = wanted.clip(cache.first[frames][..., None], cache.last[frames][..., None])
+            batch[f"{key}_is_pad"] = torch.from_numpy(rows != wanted)
+        # NumPy copies whole pictures; torch's index_select took 4 to 60 times as long.
+        if key in cache.images:
+            batch[key] = torch.from_numpy(cache.images[key][rows]).movedim(-1, -3)
+        elif cache.columns[key].dtype == object:
+            batch[key] = cache.columns[key][rows].tolist()
+        else:
+            batch[key] = torch.from_numpy(np.asarray(cache.columns[key][rows]))
+    batch["task"] = cache.tasks[cache.columns["task_index"][frames]].tolist()
+    return batch
+
+
+class WindowLoader:
+    """An infinite stream of batches around shuffled frames; the order is a function of seed and cursor alone.
+
+    Without task weights every frame comes once per epoch; batches run on across epochs. With them, frames are
+    drawn with replacement: tasks in proportion to their weight, frames of a task equally.
+    """
+
+    def __init__(
+        self,
+        cache: FrameCache,
+        *,
+        delta_indices: dict[str, list[int]],
+        batch_size: int,
+        seed: int,
+        cursor: int = 0,
+        task_weights: dict[str, float] | None = None,
+        episodes: list[int] | None = None,
+    ) -> None:
+        """cursor: samples already delivered; task_weights: per instruction, 1 for those not named.
+
+        Raises:
+            UserError: unknown episode, or a weight that is negative, of no task, or zero for all.
+        """
+        _check_keys(cache, delta_indices)
+        self._cache = cache
+        self._delta_indices = delta_indices
+        self._batch_size = batch_size
+        self._seed = seed
+        self._cursor = cursor
+        chosen = select_episodes(cache, episodes)
+        self._frames = np.flatnonzero(np.isin(cache.columns["episode_index"], chosen))
+        self._probabilities = self._weigh(task_weights) if task_weights else None
+        self._epoch = -1
+        self._order = self._frames
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of one epoch."""
+        return len(self._frames)
+
+    def state(self) -> dict[str, int]:
+        """What a new loader needs to go on from here."""
+        return {"seed": self._seed, "cursor": self._cursor}
+
+    def __iter__(self) -> "WindowLoader":
+        return self
+
+    def __next__(self) -> Batch:
+        return gather_windows(self._cache, self._draw(self._batch_size), self._delta_indices)
+
+    def _draw(self, count: int) -> np.ndarray:
+        parts = []
+        while count:
+            epoch, offset = divmod(self._cursor, len(self._frames))
+            if epoch != self._epoch:
+                self._epoch, self._order = epoch, self._shuffle(epoch)
+            part = self._order[offset : offset + count]
+            parts.append(part)
+            self._cursor += len(part)
+            count -= len(part)
+        return np.concatenate(parts)
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, epoch])
+        if self._probabilities is None:
+            return rng.permutation(self._frames)
+        return rng.choice(self._frames, size=len(self._frames), p=self._probabilities)
+
+    def _weigh(self, task_weights: dict[str, float]) -> np.ndarray:
+        """Probability of each frame."""
+        tasks = self._cache.tasks.tolist()
+        for task, weight in task_weights.items():
+            if task not in tasks:
+                raise UserError(f"--dataset.task_weights: no task {task!r}, expected some of {tasks}")
+            if weight < 0:
+                raise UserError(f"--dataset.task_weights: {task!r} has weight {weight}, expected at least 0")
+        task_index = self._cache.columns["task_index"][self._frames]
+        sizes = np.bincount(task_index, minlength=len(tasks))
+        weights = np.array([task_weights.get(task, 1.0) for task in tasks])
+        per_frame = (weights / np.maximum(sizes, 1))[task_index]
+        if not per_frame.sum():
+            raise UserError(f"--dataset.task_weights={task_weights}: expected a weight above 0")
+        return per_frame / per_frame.sum()
+
+
+class EpisodeLoader:
+    """An infinite stream of consecutive windows of whole episodes, in B lanes that play one after another.
+
+    A batch has the layout of `WindowLoader` with (B, W) in place of (B,), and `is_first` (B, W), true at
+    the first frame of an episode, where memory starts afresh, and `is_pad` (B, W), true behind an episode's
+    last frame. The order of the episodes is a function of the seed alone.
+    """
+
+    def __init__(
+        self,
+        cache: FrameCache,
+        *,
+        delta_indices: dict[str, list[int]],
+        batch_size: int,
+        window: int,
+        seed: int,
+        stride: int = 1,
+        cursor: int = 0,
+        episodes: list[int] | None = None,
+    ) -> None:
+        """window: W; stride: environment steps between frames, those of one chunk; cursor: batches delivered.
+
+        Raises:
+            UserError: unknown episode.
+        """
+        _check_keys(cache, delta_indices)
+        self._cache = cache
+        self._delta_indices = delta_indices
+        self._seed = seed
+        self._offsets = np.arange(window) * stride
+        self._span = window * stride
+        self._episodes = select_episodes(cache, episodes)
+        self._starts = np.unique(cache.first)
+        self._lanes = np.arange(batch_size)
+        self._visits = np.zeros(batch_size, np.int64)
+        self._begin = self._starts[self._next_episodes(self._lanes)]
+        self._cursor = 0
+        for _ in range(cursor):
+            self._advance()
+
+    def state(self) -> dict[str, int]:
+        """What a new loader needs to go on from here."""
+        return {"seed": self._seed, "cursor": self._cursor}
+
+    def __iter__(self) -> "EpisodeLoader":
+        return self
+
+    def __next__(self) -> Batch:
+        last = self._cache.last[self._begin][:, None]
+        wanted = self._begin[:, None] + self._offsets
+        batch = gather_windows(self._cache, np.minimum(wanted, last), self._delta_indices)
+        batch["is_first"] = torch.from_numpy(wanted == self._cache.first[self._begin][:, None])
+        batch["is_pad"] = torch.from_numpy(wanted > last)
+        self._advance()
+        return batch
+
+    def _advance(self) -> None:
+        """Move every lane by one window, or to its next episode."""
+        last = self._cache.last[self._begin]
+        self._begin = self._begin + self._span
+        ended = self._begin > last
+        if ended.any():
+            self._visits[ended] += 1
+            self._begin[ended] = self._starts[self._next_episodes(self._lanes[ended])]
+        self._cursor += 1
+
+    def _next_episodes(self, lanes: np.ndarray) -> np.ndarray:
+        """Lane b's k-th episode is number k B + b of an endless sequence of shuffled epochs."""
+        epochs, places = np.divmod(self._visits[lanes] * len(self._lanes) + lanes, len(self._episodes))
+        chosen = np.empty(len(lanes), np.int64)
+        for epoch in np.unique(epochs):
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._episodes)
+            chosen[epochs == epoch] = order[places[epochs == epoch]]
+        return chosen
+
+
+def select_episodes(cache: FrameCache, episodes: list[int] | None) -> np.ndarray:
+    """The chosen episode indices, every one if None.
+
+    Raises:
+        UserError: none chosen, or one that the data set does not have.
+    """
+    if episodes is None:
+        return np.arange(cache.num_episodes)
+    unknown = [episode for episode in episodes if not 0 <= episode < cache.num_episodes]
+    if unknown or not episodes:
+        wrong = unknown[0] if unknown else episodes
+        raise UserError(f"--dataset.episodes: {wrong}, expected some of 0 to {cache.num_episodes - 1}")
+    return np.unique(episodes)
+
+
+def _check_keys(cache: FrameCache, delta_indices: dict[str, list[int]]) -> None:
+    unknown = set(delta_indices) - set(cache.features)
+    if unknown:
+        raise ValueError(f"windows of {sorted(unknown)}: expected some of {sorted(cache.features)}")

@@ -1,0 +1,142 @@
+"""How good a checkpoint is: success on given environment seeds, beside what blind actions reach there."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lerobot.envs.configs import EnvConfig
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline
+
+from embodied.config import EvaluateConfig
+from embodied.errors import UserError
+from embodied.evaluation.agents import make_agent
+from embodied.evaluation.floors import FLOORS
+from embodied.evaluation.policy_loading import check_fits, load_policy
+from embodied.evaluation.statistics import percentiles_ms
+from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
+from embodied.evaluation.videos import save_recordings
+from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.rollout import Agent, Episode, EpisodeResult, rollout
+from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint
+from embodied.training.provenance import provenance
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate a checkpoint, print a table and return the result as JSON values.
+
+    Beside what `summarise` gives: `floors` (the same for random and for no actions), `latency_ms` (p50 and
+    p95 of a decision for one environment alone), `checkpoint`, `policy`, `env`, and what `provenance` gives.
+    With an output_dir, episode rows go to `episodes.jsonl` and films to `videos/` in it.
+    Raises UserError for a checkpoint or an environment that cannot be used.
+    """
+    env = _simulated(config.env)
+    if config.videos and config.output_dir is None:
+        raise UserError(f"--videos={config.videos}: expected --output_dir as well, for the films")
+    policy, preprocessor, postprocessor = load_policy(
+        config.policy.path, config.device, config.policy_overrides
+    )
+    check_fits(policy.config, env)
+    agent = make_agent(policy, preprocessor, postprocessor)
+    episodes = list_episodes(env, config.episodes, config.seed, recorded=config.videos)
+    results = run_agent(agent, env, episodes, num_envs=config.num_envs)
+    rows = episode_rows("policy", results)
+    summary = summarise(rows)
+    floors: dict[str, Any] = {}
+    for name in FLOORS if config.floors else ():
+        floor_rows = _run_floor(name, env, episodes, config.num_envs)
+        floors[name] = summarise(floor_rows)
+        rows += floor_rows
+    alone = run_agent(agent, env, episodes[:1], num_envs=1, description="latency")
+    if config.output_dir is not None:
+        write_rows(rows, config.output_dir / "episodes.jsonl")
+        save_recordings(results, config.output_dir / "videos")
+    print(format_table(summary, floors))
+    return {
+        **summary,
+        "floors": floors,
+        "latency_ms": percentiles_ms(alone[0].decision_seconds),
+        "policy": policy.config.type,
+        "env": {"type": env.type, "task": env.task, **env.gym_kwargs},
+        **_origin(config),
+    }
+
+
+def evaluate_policy(
+    policy: PreTrainedPolicy,
+    preprocessor: PolicyProcessorPipeline,
+    postprocessor: PolicyProcessorPipeline,
+    env_config: EnvConfig,
+    *,
+    episodes: int,
+    seed: int,
+    num_envs: int | None = None,
+) -> list[Row]:
+    """Evaluate a policy in memory: a row per episode, episode i of each task on environment seed `seed + i`.
+
+    The policy's training mode and torch's random state are as before afterwards. Raises UserError if the
+    policy and the environment do not fit.
+    """
+    env = _simulated(env_config)
+    check_fits(policy.config, env)
+    was_training = policy.training
+    policy.eval()
+    try:
+        agent = make_agent(policy, preprocessor, postprocessor)
+        results = run_agent(agent, env, list_episodes(env, episodes, seed), num_envs=num_envs)
+    finally:
+        policy.train(was_training)
+    return episode_rows("policy", results)
+
+
+def list_episodes(env: SimulatedEnvConfig, episodes: int, seed: int, recorded: int = 0) -> list[Episode]:
+    """Episodes of every task of `env` on seeds from `seed` on; each task's first `recorded` keep pictures."""
+    return [
+        Episode(task=task, seed=seed + index, record=index < recorded)
+        for task in env.tasks
+        for index in range(episodes)
+    ]
+
+
+def run_agent(
+    agent: Agent,
+    env: SimulatedEnvConfig,
+    episodes: Sequence[Episode],
+    *,
+    num_envs: int | None = None,
+    description: str = "policy",
+) -> list[EpisodeResult]:
+    """Roll `agent` out in `env`; torch's random state is as before afterwards."""
+    env_fns = {task: env.env_fn(task) for task in env.tasks}
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        return rollout(env_fns, agent, episodes, num_envs=num_envs, description=description)
+
+
+def _run_floor(
+    name: str, env: SimulatedEnvConfig, episodes: Sequence[Episode], num_envs: int | None
+) -> list[Row]:
+    unrecorded = [dataclasses.replace(episode, record=False) for episode in episodes]
+    agent = FLOORS[name](env.episode_length)
+    return episode_rows(name, run_agent(agent, env, unrecorded, num_envs=num_envs, description=name))
+
+
+def _simulated(env: EnvConfig) -> SimulatedEnvConfig:
+    if not isinstance(env, SimulatedEnvConfig):
+        raise UserError(f"--env.type={env.type}: expected an environment of this package: embodied_metaworld")
+    return env
+
+
+def _origin(config: EvaluateConfig) -> dict[str, Any]:
+    """Which checkpoint, trained on which data, and what `provenance` says about this run."""
+    folder = resolve_checkpoint(config.policy.path)
+    trained = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
+    if (folder / MANIFEST).is_file():
+        digest = read_json(folder / MANIFEST)["sha256"]
+    else:
+        with (folder / "model.safetensors").open("rb") as weights:
+            digest = hashlib.file_digest(weights, "sha256").hexdigest()
+    checkpoint = {"path": str(folder), "sha256": digest, "training_seed": trained.get("seed")}
+    return {"checkpoint": checkpoint, **provenance(dataset=trained.get("dataset", {}), seed=config.seed)}

@@ -1,0 +1,49 @@
+"""What success costs nothing: agents that look at nothing, run on the same seeds as the policy.
+
+A whole episode is one chunk, so nothing is rendered but its ends.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from embodied.rollout import Episode
+
+
+class _Blind:
+    stateful = False
+
+    def __init__(self, chunk_steps: int) -> None:
+        self.chunk_steps = chunk_steps
+
+    def begin(self, action_space: gym.spaces.Box) -> None:
+        """Note the bounds of an action."""
+        self._low = action_space.low.astype(np.float32)
+        self._high = action_space.high.astype(np.float32)
+
+
+class RandomAgent(_Blind):
+    """Uniform actions, drawn from each environment's seed."""
+
+    def act(
+        self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]
+    ) -> np.ndarray:
+        """Draw chunks (B, n, A)."""
+        generators = [
+            np.random.default_rng([episode.seed, look]) for episode, look in zip(episodes, looks, strict=True)
+        ]
+        return np.stack([generator.uniform(self._low, self._high) for generator in generators])
+
+
+class NoopAgent(_Blind):
+    """Zeros at every step."""
+
+    def act(
+        self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]
+    ) -> np.ndarray:
+        """Return chunks (B, n, A) of zeros."""
+        return np.zeros((len(episodes), *self._low.shape), dtype=np.float32)
+
+
+FLOORS = {"random": RandomAgent, "noop": NoopAgent}

@@ -1,0 +1,98 @@
+"""Trained policies from checkpoint folders, ours or LeRobot's, and whether they fit an environment."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from draccus.utils import DraccusException
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.envs.utils import env_to_policy_features
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
+from lerobot.utils.device_utils import is_torch_device_available
+
+import embodied.lerobot_plugin  # noqa: F401  (registers our policies)
+from embodied.errors import UserError
+from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.training.checkpoint import load_checkpoint_folder
+
+LoadedPolicy = tuple[PreTrainedPolicy, PolicyProcessorPipeline, PolicyProcessorPipeline]
+PROCESSORS = (f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json", f"{POLICY_POSTPROCESSOR_DEFAULT_NAME}.json")
+
+
+def load_policy(path: Path, device: str | None = None, overrides: list[str] | None = None) -> LoadedPolicy:
+    """Load a policy, in evaluation mode, with its pre- and post-processor.
+
+    path: a checkpoint folder or a run's output folder; device: where it runs, the best one present if None;
+    overrides: flags of the policy's own configuration, such as `--n_action_steps=4`. Every file is checked
+    against the manifest. Raises UserError for a folder, a configuration or weights that cannot be used.
+    """
+    folder = load_checkpoint_folder(path)
+    for name in ("config.json", "model.safetensors", *PROCESSORS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: has no {name}: expected a complete checkpoint")
+    config = _load_config(folder, [*(overrides or []), f"--device={_usable(device)}"])
+    config.pretrained_path = folder
+    try:
+        policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
+    except RuntimeError as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise UserError(f"{folder}: weights and configuration do not fit: {first_line}") from error
+    preprocessor, postprocessor = make_pre_post_processors(
+        config,
+        pretrained_path=str(folder),
+        preprocessor_overrides={"device_processor": {"device": config.device}},
+    )
+    return policy, preprocessor, postprocessor
+
+
+def _usable(device: str | None) -> str:
+    if device is None:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if accelerator is None else accelerator.type
+    try:
+        available = is_torch_device_available(device)
+    except (RuntimeError, ValueError):
+        available = False
+    if not available:
+        raise UserError(f"--device={device}: expected a device that this machine has, such as cpu")
+    return device
+
+
+def _load_config(folder: Path, overrides: list[str]) -> Any:
+    names = sorted(item.name for item in fields(_read_config(folder, [])))
+    for override in overrides:
+        name = override.removeprefix("--").partition("=")[0]
+        if name.partition(".")[0] not in names:
+            raise UserError(f"--policy.{name}: expected one of {', '.join(names)}")
+    return _read_config(folder, overrides)
+
+
+def _read_config(folder: Path, overrides: list[str]) -> Any:
+    try:
+        return PreTrainedConfig.from_pretrained(folder, cli_overrides=overrides)
+    except (DraccusException, TypeError, ValueError) as error:
+        detail = str(error).strip().split("\n")[0]
+        raise UserError(f"{' '.join([str(folder / 'config.json'), *overrides])}: {detail}") from error
+
+
+def check_fits(config: PreTrainedConfig, env: SimulatedEnvConfig) -> None:
+    """Raise UserError naming the first input or action of the policy that the environment does not have."""
+    offered = env_to_policy_features(env)
+    wanted = {**(config.input_features or {}), **(config.output_features or {})}
+    for name, feature in wanted.items():
+        if name not in offered:
+            present = ", ".join(sorted(offered))
+            raise UserError(f"policy feature {name}: expected one of the environment's features, {present}")
+        if tuple(feature.shape) != tuple(offered[name].shape):
+            hint = ": set --env.width and --env.height" if feature.type is FeatureType.VISUAL else ""
+            sizes = f"{_shape(feature)}, the environment's {_shape(offered[name])}"
+            raise UserError(f"policy feature {name} is {sizes}{hint}")
+
+
+def _shape(feature: PolicyFeature) -> str:
+    return "x".join(str(size) for size in feature.shape)

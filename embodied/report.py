@@ -1,0 +1,55 @@
+"""Results as Markdown tables: what `embodied evaluate` and `embodied bench` return, as a README shows it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embodied.evaluation.statistics import wilson_interval
+
+Result = Mapping[str, Any]
+Table = list[list[str]]
+
+
+def evaluation_table(results: Sequence[Result]) -> Table:
+    """Evaluation results, one per training seed: success per task for each seed and for all, floors."""
+    first = results[0]
+    seeds = [f"seed {result['checkpoint']['training_seed']}" for result in results]
+    table = [["task", *seeds, "all", "95 % interval", *first["floors"]]]
+    for index, task in enumerate(first["tasks"]):
+        same_task = [result["tasks"][index] for result in results]
+        successes = sum(row["successes"] for row in same_task)
+        episodes = sum(row["episodes"] for row in same_task)
+        low, high = wilson_interval(successes, episodes)
+        rates = [row["success_rate"] for row in same_task] + [successes / episodes]
+        floors = [floor["tasks"][index]["success_rate"] for floor in first["floors"].values()]
+        table.append(
+            [task["task"], *map(percent, rates), f"{percent(low)} to {percent(high)}", *map(percent, floors)]
+        )
+    return table
+
+
+def bench_table(results: Sequence[Result]) -> Table:
+    """Bench results: medians of ours and of the peer's, and how many times faster ours is."""
+    lines = [
+        [result["unit"], f"{result['ours']:,.0f}", f"{result['peer']:,.0f}", f"{result['ratio']:.1f}"]
+        for result in results
+    ]
+    return [["measured", "ours", "peer", "ratio"], *lines]
+
+
+def plain_table(results: Sequence[Result]) -> Table:
+    """Results that hold a table themselves, as `columns` (names) and `rows` (lists of cells)."""
+    return [results[0]["columns"], *(row for result in results for row in result["rows"])]
+
+
+TABLES = {"bench": bench_table, "evaluation": evaluation_table, "plain": plain_table}
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table whose first line is the header."""
+    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def percent(rate: float) -> str:
+    """0.5 as `50 %`."""
+    return f"{100 * rate:.0f} %"

@@ -1,0 +1,119 @@
+"""A LeRobot policy, ours or LeRobot's own, as something to train, built by LeRobot's own factories."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import draccus
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.types import FeatureType
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.envs.configs import EnvConfig
+from lerobot.policies.factory import make_policy, make_pre_post_processors
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.feature_utils import dataset_to_policy_features
+from torch import Tensor, nn
+
+from embodied.data.windows import delta_indices_of
+from embodied.errors import UserError
+from embodied.evaluation.evaluate import evaluate_policy
+from embodied.evaluation.policy_loading import check_fits
+from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.training.provenance import specification
+from embodied.training.trainable import EpisodeRows, Trainable
+
+WHERE_IT_RUNS_OR_GOES = {"device", "push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path"}
+"""Fields of a policy's configuration that say nothing about the network that is trained."""
+
+
+def parameter_groups_of(policy: PreTrainedPolicy) -> list[dict[str, Any]]:
+    """The policy's own parameter groups; parameters it leaves out of them are frozen."""
+    params: Any = policy.get_optim_params()
+    if isinstance(params, dict):
+        raise UserError(
+            f"--policy.type={policy.name}: has several optimizers: expected a policy trained with one"
+        )
+    items = list(params)
+    groups = [{"params": items}] if items and isinstance(items[0], Tensor) else items
+    groups = [{**group, "params": list(group["params"])} for group in groups]
+    chosen = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in policy.parameters():
+        if id(parameter) not in chosen:
+            parameter.requires_grad_(False)
+    return groups
+
+
+def network_identity(config: PreTrainedConfig) -> dict[str, Any]:
+    """The policy's configuration without the fields that do not change what is trained."""
+    encoded = draccus.encode(config, PreTrainedConfig)
+    return {key: value for key, value in encoded.items() if key not in WHERE_IT_RUNS_OR_GOES}
+
+
+def policy_trainable(
+    config: PreTrainedConfig,
+    metadata: LeRobotDatasetMetadata,
+    features: Mapping[str, dict],
+    env: EnvConfig | None = None,
+) -> Trainable:
+    """Build the policy of `config` for a data set, and for evaluation in `env` if one is given.
+
+    `config` is completed in place, as LeRobot does: its inputs are `features`, those of the data set that are
+    loaded, unless it names its own. Raises UserError if the environment cannot run the policy.
+    """
+    if not config.input_features:
+        described = dataset_to_policy_features(dict(features))
+        config.input_features = {
+            key: feature for key, feature in described.items() if feature.type is not FeatureType.ACTION
+        }
+    policy = make_policy(config, ds_meta=metadata)
+    statistics: Any = metadata.stats  # arrays; LeRobot's annotation asks for tensors, its code takes both
+    preprocessor, postprocessor = make_pre_post_processors(
+        config, dataset_stats=statistics, dataset_meta=metadata
+    )
+
+    def save(folder: Path) -> None:
+        policy.save_pretrained(folder)
+        preprocessor.save_pretrained(folder)
+        postprocessor.save_pretrained(folder)
+
+    evaluate: Callable[[int, int], EpisodeRows] | None = None
+    if env is not None:
+        _check_environment(config, env)
+        evaluate = _evaluator(policy, preprocessor, postprocessor, env)
+
+    return Trainable(
+        module=policy,
+        preprocess=preprocessor,
+        save=save,
+        delta_indices=delta_indices_of(config, features),
+        parameter_groups=parameter_groups_of(policy),
+        identity=network_identity(config),
+        specification=specification(config.input_features, config.output_features or {}, metadata),
+        after_step=_after_step(policy),
+        evaluate=evaluate,
+    )
+
+
+def _evaluator(
+    policy: PreTrainedPolicy,
+    preprocessor: PolicyProcessorPipeline,
+    postprocessor: PolicyProcessorPipeline,
+    env: EnvConfig,
+) -> Callable[[int, int], EpisodeRows]:
+    def evaluate(episodes: int, seed: int) -> EpisodeRows:
+        return evaluate_policy(policy, preprocessor, postprocessor, env, episodes=episodes, seed=seed)
+
+    return evaluate
+
+
+def _check_environment(config: PreTrainedConfig, env: EnvConfig) -> None:
+    """Fail before training rather than at the first evaluation."""
+    if not isinstance(env, SimulatedEnvConfig):
+        raise UserError(f"--env.type={env.type}: expected an environment of this package, embodied_metaworld")
+    check_fits(config, env)
+
+
+def _after_step(policy: nn.Module) -> Callable[[], None] | None:
+    """LeRobot's unwritten hook: a policy class may define `update()`, called after each optimizer step."""
+    return getattr(policy, "update", None)

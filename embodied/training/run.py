@@ -1,0 +1,186 @@
+"""What a run needs before its first step: output folder, data, model, and a checkpoint that fits them."""
+
+import copy
+import dataclasses
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import draccus
+from accelerate import Accelerator
+
+from embodied.config import DatasetConfig, TrainConfig
+from embodied.data.augment import AUGMENTATIONS
+from embodied.data.cache import FrameCache
+from embodied.data.dataset import open_metadata
+from embodied.data.windows import WindowLoader
+from embodied.errors import UserError
+from embodied.training.checkpoint import last_checkpoint, load_checkpoint_folder, recover, write_json
+from embodied.training.feed import Loader
+from embodied.training.policies import policy_trainable
+from embodied.training.state import read_training_values, seed_everything
+from embodied.training.trainable import Trainable
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = "train_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A prepared run.
+
+    dataset: description with fingerprint; settings: the whole configuration; identity: what must stay equal
+    on resume; checkpoint: the folder resumed from, None at a fresh start.
+    """
+
+    trainable: Trainable
+    loader: Loader
+    augmentation: str
+    dataset: dict[str, Any]
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+    checkpoint: Path | None
+    start_step: int
+    samples_per_step: int
+    resume_command: str
+
+
+def prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
+    """Check the output folder, open the data, build the model; nothing is trained or loaded yet.
+
+    Raises UserError if the folder is taken, nothing is there to resume, or the run differs from its
+    checkpoint.
+    """
+    settings = draccus.encode(dataclasses.replace(config, resume=False))
+    checkpoint = _checkpoint_to_resume(config) if config.resume else None
+    if not config.resume and accelerator.is_main_process:
+        _require_empty(config.output_dir)
+    if config.dataset.augmentation not in AUGMENTATIONS:
+        known = ", ".join(AUGMENTATIONS)
+        raise UserError(f"--dataset.augmentation={config.dataset.augmentation}: expected one of {known}")
+    metadata = open_metadata(config.dataset.root)
+    with accelerator.main_process_first():
+        cache = FrameCache.open(config.dataset.root, cameras=config.dataset.cameras)
+    seed_everything(config.seed)
+    trainable = policy_trainable(
+        copy.deepcopy(config.policy), metadata, cache.features, config.env if config.eval_freq else None
+    )
+    dataset = _describe(config.dataset, cache)
+    identity = _identity(config, trainable, dataset, accelerator.num_processes)
+    values: dict[str, Any] = {"step": 0, "loader": {"seed": config.seed, "cursor": 0}}
+    if checkpoint is not None:
+        values = read_training_values(checkpoint)
+        _require_same(identity, values["run"], checkpoint)
+        if values["step"] > config.steps:
+            raise UserError(
+                f"--steps={config.steps}: {checkpoint} is past that: expected at least {values['step']}"
+            )
+    loader = WindowLoader(
+        cache,
+        delta_indices=trainable.delta_indices,
+        batch_size=config.batch_size,
+        seed=config.seed + accelerator.process_index,
+        cursor=values["loader"]["cursor"],
+        task_weights=config.dataset.task_weights,
+        episodes=config.dataset.episodes,
+    )
+    if accelerator.is_main_process:
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(config.output_dir / SETTINGS, settings)
+    accelerator.wait_for_everyone()
+    settings_file = shlex.quote(str(config.output_dir / SETTINGS))
+    return Run(
+        trainable=trainable,
+        loader=loader,
+        augmentation=config.dataset.augmentation,
+        dataset=dataset,
+        settings=settings,
+        identity=identity,
+        checkpoint=checkpoint,
+        start_step=values["step"],
+        samples_per_step=config.batch_size * config.accumulation * accelerator.num_processes,
+        resume_command=f"embodied train --config_path={settings_file} --resume=true",
+    )
+
+
+# --- output folder --------------------------------------------------------------------------------
+
+
+def _require_empty(output_dir: Path) -> None:
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise UserError(
+            f"--output_dir={output_dir}: exists and is not empty: expected a new folder, "
+            "or --resume=true to continue the run in it"
+        )
+
+
+def _checkpoint_to_resume(config: TrainConfig) -> Path | None:
+    """The run's newest checkpoint, verified; None if the run was stopped before it saved one."""
+    output_dir = config.output_dir
+    recover(output_dir)
+    checkpoint = last_checkpoint(output_dir)
+    if checkpoint is not None:
+        return load_checkpoint_folder(checkpoint)
+    if not (output_dir / SETTINGS).is_file():
+        raise UserError(
+            f"--resume=true: {output_dir} holds no checkpoint: expected the --output_dir of an earlier run"
+        )
+    logger.warning("%s: stopped before its first checkpoint; starting at step 0", output_dir)
+    return None
+
+
+# --- resuming -------------------------------------------------------------------------------------
+
+
+def _describe(dataset: DatasetConfig, cache: FrameCache) -> dict[str, Any]:
+    return {
+        "repo_id": dataset.repo_id,
+        "root": str(dataset.root),
+        "fingerprint": cache.fingerprint,
+        "episodes": cache.num_episodes,
+        "frames": cache.num_frames,
+        "fps": cache.fps,
+    }
+
+
+def _identity(
+    config: TrainConfig, trainable: Trainable, dataset: dict[str, Any], processes: int
+) -> dict[str, Any]:
+    """What decides the network and the stream of samples. The optimizer's settings may change on resume."""
+    selection = dataclasses.asdict(config.dataset)
+    identity = {
+        "policy": trainable.identity,
+        "dataset": {
+            "fingerprint": dataset["fingerprint"],
+            **{key: selection[key] for key in ("cameras", "episodes", "task_weights", "augmentation")},
+        },
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "accumulation": config.accumulation,
+        "processes": processes,
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _require_same(now: dict[str, Any], then: dict[str, Any], checkpoint: Path) -> None:
+    """UserError naming the first thing in which the run differs from the one that wrote the checkpoint."""
+    present, saved = dict(_flatten(now)), dict(_flatten(then))
+    for key in sorted(present.keys() | saved.keys()):
+        if present.get(key) != saved.get(key):
+            raise UserError(
+                f"--resume=true: {key} is {present.get(key)}, but {checkpoint} was trained with "
+                f"{saved.get(key)}: expected the same"
+            )

@@ -1,0 +1,199 @@
+"""Meta-World v3 tasks as Gymnasium environments with pictures, an instruction and the gripper's own state.
+
+A control step lasts 12.5 ms (80 Hz). H, W picture size.
+"""
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+from envs.chunk import ChunkableEnv
+from envs.metaworld_tasks import INSTRUCTIONS, parse_tasks
+from envs.rendering import SceneRenderer, check_views
+
+LONGEST_EPISODE = 500
+HAND_LOW = (-0.525, 0.348, -0.0525)
+HAND_HIGH = (0.525, 1.025, 0.7)
+# What tasks move at a reset. Restored first: some tasks read the last episode's values before they write.
+MOVED_FIELDS = ("body_pos", "body_quat", "site_pos", "geom_pos")
+
+
+class MetaworldEnv(ChunkableEnv):
+    """One task. Object and goal positions are drawn afresh at each reset; a seed replays bit for bit.
+
+    Observation: "pixels", per camera (H, W, 3) uint8, and "agent_pos", (4,) float32: hand x, y, z in metres
+    and gripper opening from 0 (closed) to 1. Action: (4,) float32 in [-1, 1]: hand motion along x, y, z (1 is
+    1 cm) and gripper closing. Every info holds `is_success`, of that very step. The simulation and its
+    renderer are made on first use, so that a new environment can be sent to another process.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
+    fps = 80
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        cameras: tuple[str, ...] = ("corner", "gripper"),
+        width: int = 96,
+        height: int = 96,
+        max_episode_steps: int = 200,
+        instruction: str | None = None,
+        goal_color: tuple[float, float, float] | None = None,
+        terminate_on_success: bool = True,
+        shadows: bool = False,
+        render_mode: str = "rgb_array",
+    ) -> None:
+        """Describe the environment.
+
+        task: a name of MT50; cameras: names of `envs.rendering.VIEWS`; width, height: pixels;
+        max_episode_steps: when an episode is truncated; instruction: given instead of the task's own;
+        goal_color: red, green and blue in [0, 1] for every goal marker, the task's own if None;
+        terminate_on_success: whether the first success ends the episode; shadows: full rendering quality,
+        about ten times slower.
+
+        Raises:
+            ValueError: a value that cannot be used; one line.
+        """
+        names = parse_tasks(task)
+        if len(names) != 1:
+            raise ValueError(f"task {task!r}: expected one task")
+        check_views(tuple(cameras))
+        if not 1 <= max_episode_steps <= LONGEST_EPISODE:
+            raise ValueError(f"max_episode_steps={max_episode_steps}: expected 1 to {LONGEST_EPISODE}")
+        if min(width, height) < 8:
+            raise ValueError(f"picture of {width} x {height} pixels: expected at least 8 x 8")
+        if goal_color is not None and not _is_color(goal_color):
+            raise ValueError(f"goal_color={goal_color}: expected three numbers from 0 to 1")
+        if render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode={render_mode!r}: expected 'rgb_array'")
+        self.task = names[0]
+        self.task_description = instruction or INSTRUCTIONS[self.task]
+        self.cameras = tuple(cameras)
+        self.width, self.height = width, height
+        self.goal_color = goal_color
+        self.terminate_on_success = terminate_on_success
+        self.shadows = shadows
+        self.render_mode = render_mode
+        self._max_episode_steps = max_episode_steps
+        self._simulation: _Simulation | None = None
+        self._renderer: SceneRenderer | None = None
+        self._state = np.zeros(39)
+        self._steps = 0
+        self._is_over = True
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
+        low, high = np.array((*HAND_LOW, 0.0), np.float32), np.array((*HAND_HIGH, 1.0), np.float32)
+        self.observation_space = gym.spaces.Dict(
+            {
+                "pixels": gym.spaces.Dict({camera: picture for camera in self.cameras}),
+                "agent_pos": gym.spaces.Box(low, high, dtype=np.float32),
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        """Start an episode whose object and goal positions come from the seed, and render."""
+        info = self.restart(seed=seed)
+        return self.observe(), info
+
+    def restart(self, *, seed: int | None = None) -> dict[str, Any]:
+        """Start an episode without rendering; returns info."""
+        super().reset(seed=seed)
+        if self._simulation is None:
+            self._simulation = _Simulation(self.task, self.goal_color)
+        self._state = self._simulation.reset(self.np_random)
+        self._steps, self._is_over = 0, False
+        return {"is_success": False}
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Simulate one control step without rendering. Returns reward, terminated, truncated and info.
+
+        Raises RuntimeError after the end of an episode.
+        """
+        if self._is_over or self._simulation is None:
+            raise RuntimeError("step called outside an episode: call reset first")
+        self._state, reward, is_success = self._simulation.step(np.asarray(action, dtype=np.float32))
+        self._steps += 1
+        terminated = is_success and self.terminate_on_success
+        truncated = not terminated and self._steps >= self._max_episode_steps
+        self._is_over = terminated or truncated
+        return reward, terminated, truncated, {"is_success": is_success}
+
+    def observe(self) -> dict[str, Any]:
+        """Render every camera and read the gripper's state."""
+        pixels = {camera: self._picture(camera) for camera in self.cameras}
+        return {"pixels": pixels, "agent_pos": self._state[:4].astype(np.float32)}
+
+    def render(self) -> np.ndarray:
+        """Return the first camera's picture, (H, W, 3) uint8."""
+        return self._picture(self.cameras[0])
+
+    def _picture(self, camera: str) -> np.ndarray:
+        if self._simulation is None:
+            raise RuntimeError("render called before the first reset")
+        if self._renderer is None:
+            self._renderer = SceneRenderer(
+                self._simulation.model, width=self.width, height=self.height, shadows=self.shadows
+            )
+        return self._renderer.render(self._simulation.data, camera)
+
+    def privileged_state(self) -> np.ndarray:
+        """Return what the scripted experts read, (39,) float64.
+
+        Hand, gripper, two objects with their rotations; the same one step earlier; the goal.
+        """
+        return self._state.copy()
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def _is_color(parts: tuple[float, ...]) -> bool:
+    return len(parts) == 3 and all(0 <= part <= 1 for part in parts)
+
+
+class _Simulation:
+    """Meta-World's own environment, made to show its goal and to draw from the generator it is given."""
+
+    def __init__(self, task: str, goal_color: tuple[float, float, float] | None) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._env: Any = ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
+        self.model: mujoco.MjModel = self._env.model
+        self.data: mujoco.MjData = self._env.data
+        # The cached observation space would clip the goal in every state to zero.
+        self._env._partially_observable = False
+        self._env.__dict__.pop("sawyer_observation_space", None)
+        self._env._freeze_rand_vec = False
+        self._env.seeded_rand_vec = True
+        self._env._set_task_called = True
+        self._initial = {name: getattr(self.model, name).copy() for name in MOVED_FIELDS}
+        if goal_color is not None:
+            for site in range(self.model.nsite):
+                if "goal" in self.model.site(site).name:
+                    self.model.site_rgba[site, :3] = goal_color
+
+    def reset(self, generator: np.random.Generator) -> np.ndarray:
+        """Place everything anew; returns the state (39,)."""
+        for name, value in self._initial.items():
+            getattr(self.model, name)[:] = value
+        mujoco.mj_resetData(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        self._env.np_random = generator
+        self._env.reset()
+        # Many tasks move their goal last: without this, picture and state would show an earlier position.
+        mujoco.mj_forward(self.model, self.data)
+        self._env._prev_obs = self._env._get_curr_obs_combined_no_goal()
+        return self._env._get_obs()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        """Simulate one control step; returns the state (39,), the reward and whether it is a success."""
+        state, reward, _, _, info = self._env.step(action)
+        return state, float(reward), bool(info["success"])

@@ -1,0 +1,1 @@
+"""Policies: observations to actions, behind LeRobot's `PreTrainedPolicy`."""

@@ -1,0 +1,230 @@
+"""Action heads: decode an action chunk from the backbone's per-layer states.
+
+Flow matching (Lipman et al., arXiv 2210.02747) over the whole chunk: noise at t=0, actions at t=1. The chunk
+is cut into a few tokens of several actions each, which attend to each other and, layer by layer, to the
+backbone's states. L1 regression is the same network fed zeros.
+
+Shapes: B batch, H horizon, A action size, S flow samples per observation, N action tokens, M context tokens,
+D width.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+Memory = list[tuple[Tensor, Tensor]]
+"""Keys and values of the context, one pair per layer of the head: (B, heads, M, D / heads) each."""
+
+
+class ActionHead(Protocol):
+    """Decodes action chunks from per-layer backbone states."""
+
+    def loss(self, states: tuple[Tensor, ...], actions: Tensor, is_pad: Tensor) -> Tensor:
+        """states: per layer (B, M, D); actions: (B, H, A); is_pad: (B, H) bool. Returns a scalar."""
+        ...
+
+    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """noise: (B, H, A); prefix: (B, P, A), actions already committed to. Returns (B, H, A)."""
+        ...
+
+
+def masked_mean(error: Tensor, is_pad: Tensor) -> Tensor:
+    """Mean of error (..., H, A) over the steps where is_pad (..., H) is False."""
+    real = (~is_pad).unsqueeze(-1).to(error.dtype).expand_as(error)
+    return (error * real).sum() / real.sum().clamp_min(1)
+
+
+def flow_matching_loss(velocity: Tensor, noise: Tensor, actions: Tensor, is_pad: Tensor) -> Tensor:
+    """Mean squared velocity error over real steps.
+
+    velocity, noise, actions: (..., H, A); is_pad: (..., H) bool. Returns a scalar.
+    """
+    return masked_mean((velocity - (actions - noise)).square(), is_pad)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention over few tokens, (B, heads, N, d) each: on a CPU faster than torch's fused kernel."""
+    scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+    return scores.float().softmax(-1).to(value.dtype) @ value
+
+
+class HeadBlock(nn.Module):
+    """Self-attention, cross-attention to one backbone layer, MLP.
+
+    Each is modulated by the flow time (adaLN); one projection of the time serves all blocks, every block adds
+    offsets of its own (adaLN-single, PixArt-alpha, arXiv 2310.00426).
+    """
+
+    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(dim, elementwise_affine=False) for _ in range(3))
+        self.offsets = nn.Parameter(torch.zeros(3, 3, dim))
+        self.self_qkv = nn.Linear(dim, 3 * dim)
+        self.self_out = nn.Linear(dim, dim)
+        self.context_norm = nn.LayerNorm(context_dim)
+        self.cross_q = nn.Linear(dim, dim)
+        self.cross_kv = nn.Linear(context_dim, 2 * dim)
+        self.cross_out = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
+        )
+
+    def remember(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of one backbone layer's states (B, M, D)."""
+        keys, values = self.cross_kv(self.context_norm(states)).chunk(2, dim=-1)
+        return self._split(keys), self._split(values)
+
+    def forward(
+        self, tokens: Tensor, modulation: Tensor, memory: tuple[Tensor, Tensor], samples: int
+    ) -> Tensor:
+        """tokens, returned: (B * S, N, D); modulation: (B * S, 3, 3, D); memory of B observations."""
+        parts = (modulation + self.offsets).unsqueeze(3).unbind(1)
+        shift, scale, gate = parts[0].unbind(1)
+        query, key, value = map(
+            self._split, self.self_qkv(self.norms[0](tokens) * (1 + scale) + shift).chunk(3, -1)
+        )
+        attended = attention(query, key, value)
+        tokens = tokens + (1 + gate) * self.self_out(self._merge(attended))
+
+        shift, scale, gate = parts[1].unbind(1)
+        query = self.cross_q(self.norms[1](tokens) * (1 + scale) + shift)
+        # The samples of one observation share its memory.
+        query = query.unflatten(0, (-1, samples)).flatten(1, 2)
+        attended = attention(self._split(query), *memory)
+        attended = self._merge(attended).unflatten(1, (samples, -1)).flatten(0, 1)
+        tokens = tokens + (1 + gate) * self.cross_out(attended)
+
+        shift, scale, gate = parts[2].unbind(1)
+        return tokens + (1 + gate) * self.mlp(self.norms[2](tokens) * (1 + scale) + shift)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _merge(self, tokens: Tensor) -> Tensor:
+        return tokens.transpose(1, 2).flatten(2)
+
+
+class ActionTransformer(nn.Module):
+    """From a (noised) chunk, a flow time and backbone states to a chunk-shaped output."""
+
+    def __init__(
+        self,
+        *,
+        horizon: int,
+        action_dim: int,
+        tokens: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        context_dim: int,
+        context_layers: int,
+    ) -> None:
+        super().__init__()
+        if horizon % tokens:
+            raise ValueError(f"action_tokens={tokens}: expected a divisor of the horizon {horizon}")
+        width = horizon // tokens * action_dim
+        self.tokens, self.dim, self.action_dim = tokens, dim, action_dim
+        self.embed = nn.Linear(width, dim)
+        self.positions = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+        self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 9 * dim))
+        nn.init.zeros_(self.time[-1].weight)
+        nn.init.zeros_(self.time[-1].bias)
+        self.blocks = nn.ModuleList(HeadBlock(dim, heads, context_dim) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.out = nn.Linear(dim, width)
+        last = context_layers - 1
+        self.reads = [round(last * (block + 1) / depth) for block in range(depth)]
+
+    def remember(self, states: tuple[Tensor, ...]) -> Memory:
+        """states: per backbone layer (B, M, D). Block i reads layer `reads[i]`, the last block the last."""
+        return [block.remember(states[layer]) for block, layer in zip(self.blocks, self.reads, strict=True)]
+
+    def forward(self, chunk: Tensor, time: Tensor, memory: Memory) -> Tensor:
+        """chunk: (B, S, H, A); time: (B, S) in [0, 1]. Returns (B, S, H, A)."""
+        batch, samples, horizon, action_dim = chunk.shape
+        tokens = self.embed(chunk.reshape(batch * samples, self.tokens, -1)) + self.positions
+        modulation = self.time(sinusoidal_embedding(time.flatten(), self.dim)).unflatten(-1, (3, 3, -1))
+        for block, keys_values in zip(self.blocks, memory, strict=True):
+            tokens = block(tokens, modulation, keys_values, samples)
+        return self.out(self.norm(tokens)).float().reshape(batch, samples, horizon, action_dim)
+
+
+def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
+    """time: (B,) in [0, 1]. Returns (B, dim): sines and cosines with periods from 4 down to 0.004."""
+    frequencies = torch.logspace(0, 3, dim // 2, device=time.device) * (math.pi / 2)
+    angles = time[:, None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class FlowMatchingHead(nn.Module):
+    """Flow matching with Euler integration; several noise draws per observation in training."""
+
+    def __init__(self, network: ActionTransformer, *, samples: int, steps: int) -> None:
+        super().__init__()
+        self.network, self.samples, self.steps = network, samples, steps
+
+    def loss(self, states: tuple[Tensor, ...], actions: Tensor, is_pad: Tensor) -> Tensor:
+        """Flow-matching loss at `samples` random times per observation.
+
+        Times lean towards noise, as in pi0 (arXiv 2410.24164): 1 - time is Beta(1.5, 1) distributed.
+        """
+        actions = actions[:, None].expand(-1, self.samples, -1, -1)
+        noise = torch.randn_like(actions)
+        time = 1 - torch.rand(actions.shape[:2], device=actions.device) ** (1 / 1.5)
+        mixed = torch.lerp(noise, actions, time[..., None, None])
+        velocity = self.network(mixed, time, self.network.remember(states))
+        return flow_matching_loss(velocity, noise, actions, is_pad[:, None].expand(-1, self.samples, -1))
+
+    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """Integrate from noise to actions; a committed prefix is held on its own straight path."""
+        memory = self.network.remember(states)
+        chunk = noise
+        for step in range(self.steps):
+            time = step / self.steps
+            chunk = _commit(chunk, noise, prefix, time)
+            velocity = self.network(chunk[:, None], noise.new_full((len(noise), 1), time), memory)[:, 0]
+            chunk = chunk + velocity / self.steps
+        return _commit(chunk, noise, prefix, 1.0)
+
+
+def _commit(chunk: Tensor, noise: Tensor, prefix: Tensor | None, time: float) -> Tensor:
+    """Put the committed actions, as far along their path as `time`, at the start of the chunk."""
+    if prefix is None:
+        return chunk
+    committed = prefix.shape[1]
+    return torch.cat([torch.lerp(noise[:, :committed], prefix, time), chunk[:, committed:]], dim=1)
+
+
+class RegressionHead(nn.Module):
+    """L1 regression of the chunk: the network sees zeros at time 0, noise is ignored."""
+
+    def __init__(self, network: ActionTransformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def loss(self, states: tuple[Tensor, ...], actions: Tensor, is_pad: Tensor) -> Tensor:
+        """Mean absolute error over real steps."""
+        return masked_mean((self._predict(states, actions) - actions).abs(), is_pad)
+
+    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """The predicted chunk, its start replaced by the committed prefix."""
+        return _commit(self._predict(states, noise), noise, prefix, 1.0)
+
+    def _predict(self, states: tuple[Tensor, ...], like: Tensor) -> Tensor:
+        time = like.new_zeros(len(like), 1)
+        return self.network(torch.zeros_like(like)[:, None], time, self.network.remember(states))[:, 0]
+
+
+ACTION_HEADS = ("flow", "regression")
+
+
+def make_action_head(kind: str, network: ActionTransformer, *, samples: int, steps: int) -> ActionHead:
+    """The action head of that kind; ValueError with the valid names for any other."""
+    if kind == "flow":
+        return FlowMatchingHead(network, samples=samples, steps=steps)
+    if kind == "regression":
+        return RegressionHead(network)
+    raise ValueError(f"--policy.action_head={kind}: expected one of {', '.join(ACTION_HEADS)}")

@@ -1,0 +1,139 @@
+"""The backbone reads instruction, scene and state, and carries everything thought so far.
+
+A context grows block by block: the instruction first, then the scene (latent visual tokens and
+proprioception), later imagined blocks, last the read-out tokens. Tokens of a block see each other and
+everything before them. The keys and values of earlier blocks are kept, so imagination, denoising and
+candidate plans never read the scene twice.
+
+Shapes: B batch, L instruction bytes, N new tokens, M tokens after the instruction, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from policies.latent_vla.tokenizer import PAD_ID, VOCABULARY
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a backbone has read so far; extending it returns a new one and leaves this one as it is.
+
+    keys_values: per layer (B, heads, L + M, head width) each; visible: (B, L + M) bool; states: the hidden
+    states of the M tokens after the instruction, per layer (B, M, D), input embeddings first.
+    """
+
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    visible: Tensor
+    states: tuple[Tensor, ...]
+
+
+class Backbone(Protocol):
+    """A language model over instruction, scene, imagined and read-out tokens."""
+
+    dim: int
+    num_states: int
+
+    def read(self, instruction: Tensor, mask: Tensor) -> Context:
+        """instruction: (B, L) ids; mask: (B, L) bool, True on real tokens. The context has no states."""
+        ...
+
+    def extend(self, context: Context, blocks: Sequence[Tensor]) -> Context:
+        """blocks: embeddings (B, N_i, D), each block blind to those after it. Returns the longer context."""
+        ...
+
+
+class ScratchBackbone(nn.Module):
+    """A small transformers causal language model built from its configuration class: downloads nothing."""
+
+    def __init__(self, *, dim: int, depth: int, heads: int, max_instruction_bytes: int) -> None:
+        super().__init__()
+        self.lm = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=dim,
+                intermediate_size=dim * 3,
+                num_hidden_layers=depth,
+                num_attention_heads=heads,
+                max_position_embeddings=max_instruction_bytes + 1024,
+                pad_token_id=PAD_ID,
+                tie_word_embeddings=True,
+                attn_implementation="eager",
+            )
+        )
+        self.dim, self.num_states = dim, depth + 1
+        self.max_instruction_bytes = max_instruction_bytes
+
+    def read(self, instruction: Tensor, mask: Tensor) -> Context:
+        """Read the instruction causally; each distinct one in the batch is computed once (on a CPU)."""
+        if instruction.shape[1] > self.max_instruction_bytes:
+            raise ValueError(
+                f"instruction of {instruction.shape[1]} bytes: expected at most {self.max_instruction_bytes}"
+            )
+        rows, row_of = _distinct_rows(instruction)
+        length = instruction.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=instruction.device).tril()
+        real = rows != PAD_ID
+        attend = (causal & real[:, None, :]) | torch.eye(length, dtype=torch.bool, device=instruction.device)
+        cache = DynamicCache()
+        self.lm.model(
+            inputs_embeds=self.lm.model.embed_tokens(rows),
+            attention_mask=_additive(attend),
+            position_ids=torch.arange(length, device=instruction.device)[None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        keys_values = tuple(
+            (layer.keys.index_select(0, row_of), layer.values.index_select(0, row_of))
+            for layer in cache.layers
+        )
+        return Context(keys_values=keys_values, visible=mask.bool(), states=())
+
+    def extend(self, context: Context, blocks: Sequence[Tensor]) -> Context:
+        """Append blocks of embeddings; positions after the instruction do not depend on its length."""
+        sizes = [block.shape[1] for block in blocks]
+        embeddings = torch.cat(list(blocks), dim=1)
+        batch, new = embeddings.shape[:2]
+        read = context.states[0].shape[1] if context.states else 0
+        start = self.max_instruction_bytes + read
+        cache = DynamicCache(context.keys_values)
+        output = self.lm.model(
+            inputs_embeds=embeddings,
+            attention_mask=_additive(_block_mask(context.visible, sizes)),
+            position_ids=torch.arange(start, start + new, device=embeddings.device)[None],
+            past_key_values=cache,
+            use_cache=True,
+            output_hidden_states=True,
+        )
+        states = output.hidden_states
+        if context.states:
+            states = tuple(torch.cat(pair, dim=1) for pair in zip(context.states, states, strict=True))
+        return Context(
+            keys_values=tuple((layer.keys, layer.values) for layer in cache.layers),
+            visible=torch.cat([context.visible, context.visible.new_ones(batch, new)], dim=1),
+            states=states,
+        )
+
+
+def _distinct_rows(instruction: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct rows and the index that restores the batch; all rows on an accelerator, which would wait."""
+    if instruction.device.type == "cpu":
+        return torch.unique(instruction, dim=0, return_inverse=True)
+    return instruction, torch.arange(instruction.shape[0], device=instruction.device)
+
+
+def _additive(attend: Tensor) -> Tensor:
+    """The mask (B, N, L) of who sees whom as what eager attention adds to its scores: (B, 1, N, L)."""
+    return torch.zeros(attend.shape, device=attend.device).masked_fill_(~attend, -1e4)[:, None]
+
+
+def _block_mask(visible: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Who sees whom, (B, N, L + M + N) bool: the visible past, one's own block and the blocks before it."""
+    batch, past = visible.shape
+    block_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(visible.device)
+    new = (block_of[:, None] >= block_of[None, :]).expand(batch, -1, -1)
+    return torch.cat([visible[:, None, :].expand(batch, new.shape[1], past), new], dim=2)

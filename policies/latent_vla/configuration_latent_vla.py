@@ -1,0 +1,174 @@
+"""Configuration of `latent_vla`. Sizes left at 0 are filled in by the preset."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.types import NormalizationMode
+from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
+from lerobot.utils.constants import ACTION, OBS_STATE
+
+MODES = ("reactive",)
+"""How a checkpoint decides at run time; `reactive` acts without imagination."""
+
+
+def tiny() -> dict[str, Any]:
+    """About 4M parameters, for training on a 2-core CPU."""
+    return {
+        "tower": "strided24",
+        "num_latents": 8,
+        "latent_heads": 4,
+        "dim": 192,
+        "depth": 3,
+        "heads": 4,
+        "head_dim": 192,
+        "head_depth": 3,
+        "head_heads": 4,
+        "action_tokens": 3,
+    }
+
+
+def small() -> dict[str, Any]:
+    """At most 16M parameters, for one GPU."""
+    return {
+        "tower": "resnet18",
+        "num_latents": 8,
+        "latent_heads": 8,
+        "dim": 288,
+        "depth": 6,
+        "heads": 6,
+        "head_dim": 288,
+        "head_depth": 5,
+        "head_heads": 6,
+        "action_tokens": 12,
+    }
+
+
+PRESETS = {"tiny": tiny, "small": small}
+
+
+@PreTrainedConfig.register_subclass("latent_vla")
+@dataclass
+class LatentVLAConfig(PreTrainedConfig):
+    """Latent VLA: scene encoder, causal language-model backbone, action head.
+
+    chunk_size: action horizon H in environment steps; n_action_steps: how many of them are executed before
+    the next look, also the stride in environment steps at which history is sampled; n_obs_steps: history
+    length T. flow_samples: noise draws per observation in training; euler_steps: denoising steps at run time;
+    temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk.
+    """
+
+    preset: str = "tiny"
+    mode: str = "reactive"
+    chunk_size: int = 12
+    n_action_steps: int = 12
+
+    tower: str = ""
+    num_latents: int = 0
+    latent_heads: int = 0
+    dim: int = 0
+    depth: int = 0
+    heads: int = 0
+    max_instruction_bytes: int = 256
+
+    action_head: str = "flow"
+    head_dim: int = 0
+    head_depth: int = 0
+    head_heads: int = 0
+    action_tokens: int = 0
+    flow_samples: int = 2
+    euler_steps: int = 4
+    temperature: float = 0.0
+
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: {
+            "VISUAL": NormalizationMode.IDENTITY,
+            "STATE": NormalizationMode.MEAN_STD,
+            "ACTION": NormalizationMode.MEAN_STD,
+        }
+    )
+    push_to_hub: bool = False  # type: ignore[assignment]
+
+    optimizer_lr: float = 1e-3
+    optimizer_weight_decay: float = 1e-4
+    scheduler_warmup_steps: int = 200
+    scheduler_decay_steps: int = 6000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.preset not in PRESETS:
+            raise ValueError(f"--policy.preset={self.preset}: expected one of {', '.join(PRESETS)}")
+        for name, value in PRESETS[self.preset]().items():
+            if not getattr(self, name):
+                setattr(self, name, value)
+        if self.mode not in MODES:
+            raise ValueError(f"--policy.mode={self.mode}: expected one of {', '.join(MODES)}")
+        self._validate_sizes()
+
+    def _validate_sizes(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type is int and value < 1:
+                raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"--policy.temperature={self.temperature}: expected at least 0")
+        if self.n_action_steps > self.chunk_size:
+            raise ValueError(
+                f"--policy.n_action_steps={self.n_action_steps}: "
+                f"expected at most chunk_size={self.chunk_size}"
+            )
+        if self.chunk_size % self.action_tokens:
+            raise ValueError(
+                f"--policy.action_tokens={self.action_tokens}: "
+                f"expected a divisor of chunk_size={self.chunk_size}"
+            )
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in the proprioceptive state."""
+        return self.robot_state_feature.shape[0] if self.robot_state_feature else 0
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in one action."""
+        return self.action_feature.shape[0] if self.action_feature else 0
+
+    def validate_features(self) -> None:
+        """Cameras of one size, a proprioceptive state and an action are needed; ValueError otherwise."""
+        shapes = {key: tuple(feature.shape) for key, feature in self.image_features.items()}
+        if not shapes or len(set(shapes.values())) != 1:
+            raise ValueError(f"cameras {shapes or 'none'}: expected at least one, all of one size")
+        if not self.state_size:
+            raise ValueError(f"input features {sorted(self.input_features or {})}: expected {OBS_STATE}")
+        if not self.action_size:
+            raise ValueError(f"output features {sorted(self.output_features or {})}: expected {ACTION}")
+
+    def get_optimizer_preset(self) -> AdamWConfig:
+        """AdamW for `lerobot-train`."""
+        return AdamWConfig(lr=self.optimizer_lr, weight_decay=self.optimizer_weight_decay, grad_clip_norm=1.0)
+
+    def get_scheduler_preset(self) -> CosineDecayWithWarmupSchedulerConfig:
+        """Warm-up and cosine decay for `lerobot-train`."""
+        return CosineDecayWithWarmupSchedulerConfig(
+            peak_lr=self.optimizer_lr,
+            decay_lr=self.optimizer_lr * 0.01,
+            num_warmup_steps=self.scheduler_warmup_steps,
+            num_decay_steps=self.scheduler_decay_steps,
+        )
+
+    @property
+    def observation_delta_indices(self) -> list[int] | None:
+        """History offsets in environment steps, oldest first; None without history."""
+        if self.n_obs_steps == 1:
+            return None
+        return [-self.n_action_steps * step for step in reversed(range(self.n_obs_steps))]
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        """The action chunk's offsets in environment steps."""
+        return list(range(self.chunk_size))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        """Rewards are not used."""
+        return None

@@ -1,0 +1,69 @@
+"""Behaviours act as they are called, and every episode draws its own seeds."""
+
+from typing import cast
+
+import numpy as np
+import pytest
+
+from embodied.data.behaviours import BEHAVIOURS, EpisodeJob
+from envs.metaworld_experts import Expert
+
+
+class Pusher:
+    """An expert that always pushes along x."""
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        return np.array([1.0, 0.0, 0.0, 0.0], np.float32)
+
+
+def actions(behaviour: str, noise: float = 0.0, count: int = 2000) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    expert = cast(Expert, Pusher())
+    return np.stack([BEHAVIOURS[behaviour](expert, np.zeros(39), rng, noise) for _ in range(count)])
+
+
+def make_job(**changes: object) -> EpisodeJob:
+    settings: dict = {"task": "reach", "behaviour": "expert", "index": 0, "seed": 0, "noise": 0.0}
+    return EpisodeJob(**(settings | {"keep_failures": False} | changes))
+
+
+def test_the_expert_acts_cleanly() -> None:
+    assert (actions("expert", noise=0.5) == [1, 0, 0, 0]).all()
+
+
+def test_noise_has_the_wanted_deviation_and_stays_in_range() -> None:
+    drawn = actions("noisy", noise=0.1)
+    assert drawn[:, 1:].std() == pytest.approx(0.1, rel=0.05)
+    assert drawn.max() <= 1
+    assert drawn.dtype == np.float32
+
+
+def test_random_actions_fill_the_range_evenly() -> None:
+    drawn = actions("random")
+    assert np.abs(drawn).max() <= 1
+    assert drawn.mean(axis=0) == pytest.approx(np.zeros(4), abs=0.05)
+    assert drawn.std() == pytest.approx(1 / np.sqrt(3), rel=0.03)
+
+
+def test_every_episode_and_attempt_has_a_seed_of_its_own() -> None:
+    jobs = [
+        make_job(task=task, behaviour=behaviour, index=index, seed=seed)
+        for task in ("reach", "push")
+        for behaviour in BEHAVIOURS
+        for index in range(20)
+        for seed in (0, 1)
+    ]
+    seeds = [job.draw(attempt)[0] for job in jobs for attempt in range(5)]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_environment_seeds_keep_away_from_those_people_evaluate_on() -> None:
+    seeds = [make_job(index=index).draw(0)[0] for index in range(1000)]
+    assert min(seeds) >= 2**31
+    assert max(seeds) < 2**32
+
+
+def test_the_same_job_draws_the_same() -> None:
+    (seed, rng), (again, rng_again) = make_job().draw(3), make_job().draw(3)
+    assert seed == again
+    assert rng.normal() == rng_again.normal()

@@ -1,0 +1,86 @@
+"""The README says what the files under results/ say, and those say where they come from."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from embodied import cli
+from embodied.report import bench_table, evaluation_table, markdown
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+RESULTS = sorted((ROOT / "results").glob("*.json"))
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "scripts" / "readme_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_equals_its_results() -> None:
+    assert script().render(README) == README
+
+
+def test_every_table_of_figures_names_its_results() -> None:
+    lines = README.splitlines()
+    heads = [i for i, line in enumerate(lines) if line.startswith("|") and not lines[i - 1].startswith("|")]
+    unmarked = [lines[i] for i in heads if re.search(r"\d", "".join(lines[i + 2 : i + 3]))]
+    assert [line for line in unmarked if not lines[lines.index(line) - 1].startswith("<!-- results/")] == []
+
+
+def test_a_marked_table_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    result = {"ours": 1000.0, "peer": 50.0, "ratio": 20.0, "unit": "frames/s"}
+    (tmp_path / "results/a.json").write_text(json.dumps(result))
+    text = "before\n\n<!-- results/a.json: bench -->\n| old |\n| --- |\n\nafter\n"
+    assert script().render(text, tmp_path) == (
+        "before\n\n<!-- results/a.json: bench -->\n"
+        "| measured | ours | peer | ratio |\n| --- | --- | --- | --- |\n| frames/s | 1,000 | 50 | 20.0 |\n"
+        "\nafter\n"
+    )
+
+
+def test_seeds_of_an_evaluation_stand_side_by_side() -> None:
+    def result(seed: int, successes: int) -> dict:
+        row = {"task": "reach", "successes": successes, "episodes": 10, "success_rate": successes / 10}
+        floor = {"tasks": [{"task": "reach", "success_rate": 0.1}]}
+        return {"checkpoint": {"training_seed": seed}, "tasks": [row], "floors": {"random": floor}}
+
+    head, row = evaluation_table([result(0, 5), result(1, 10)])
+    assert head == ["task", "seed 0", "seed 1", "all", "95 % interval", "random"]
+    assert row == ["reach", "50 %", "100 %", "75 %", "53 % to 89 %", "10 %"]
+
+
+def test_a_table_has_a_rule_below_its_header() -> None:
+    assert markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    assert bench_table([])[0] == ["measured", "ours", "peer", "ratio"]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_every_result_says_where_it_comes_from(path: Path) -> None:
+    result = json.loads(path.read_text())
+    assert {"date", "commit", "machine", "seeds", "command"} <= set(result)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", result["date"])
+    assert result["command"]
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *RESULTS], ids=lambda path: path.name)
+def test_nothing_shown_names_a_place_on_somebodys_machine(path: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(root|home|work|tmp|Users)/", path.read_text())
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    commands = re.findall(r"^embodied (bench \w+|\w+) --", README, re.MULTILINE)
+    assert commands
+    assert set(commands) <= set(cli.COMMANDS)
+
+
+def test_the_two_commands_of_the_readme_exist() -> None:
+    for name in ("quickstart.sh", "test.sh"):
+        assert f"bash scripts/{name}" in README
+        assert (ROOT / "scripts" / name).is_file()

@@ -1,0 +1,149 @@
+"""Checkpoint folders: all or nothing when written, every byte checked when read."""
+
+import errno
+import logging
+import random
+from pathlib import Path
+
+import pytest
+
+from embodied.errors import UserError
+from embodied.training.checkpoint import (
+    MANIFEST,
+    keep_newest,
+    last_checkpoint,
+    load_checkpoint_folder,
+    new_checkpoint,
+    recover,
+    resolve_checkpoint,
+    saved_checkpoints,
+    verify_manifest,
+)
+
+
+def save(output_dir: Path, step: int) -> Path:
+    with new_checkpoint(output_dir, step) as folder:
+        (folder / "config.json").write_text('{"type": "act"}')
+        (folder / "model.safetensors").write_bytes(bytes(range(256)))
+        (folder / "training_state").mkdir()
+        (folder / "training_state" / "state.json").write_text(f'{{"step": {step}}}')
+    return output_dir / "checkpoints" / f"{step:06d}"
+
+
+def test_a_saved_checkpoint_verifies_and_is_the_last(tmp_path: Path) -> None:
+    """The folder is named by its step and every way to name it leads there."""
+    folder = save(tmp_path, 7)
+    assert verify_manifest(folder)
+    assert load_checkpoint_folder(tmp_path) == load_checkpoint_folder(folder) == folder
+    assert resolve_checkpoint(tmp_path / "checkpoints" / "last") == folder
+
+
+def test_any_flipped_bit_or_truncation_is_refused_and_the_file_named(tmp_path: Path) -> None:
+    """Two hundred random kinds of damage, in every file, the manifest included."""
+    folder = save(tmp_path, 1)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    draw = random.Random(0)
+    for case in range(200):
+        path = files[case % len(files)]
+        intact = path.read_bytes()
+        if draw.random() < 0.3:
+            damaged = intact[: draw.randrange(len(intact))]
+        else:
+            place = draw.randrange(len(intact))
+            damaged = bytearray(intact)
+            damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(UserError) as refusal:
+            load_checkpoint_folder(folder)
+        assert str(path) in str(refusal.value)
+        path.write_bytes(intact)
+    assert verify_manifest(folder)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A file that the manifest lists must be there."""
+    folder = save(tmp_path, 1)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: is missing"):
+        load_checkpoint_folder(folder)
+
+
+def test_a_folder_without_manifest_loads_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LeRobot's own trainer writes `<step>/pretrained_model` without a manifest."""
+    folder = tmp_path / "checkpoints" / "000010" / "pretrained_model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (tmp_path / "checkpoints" / "last").symlink_to("000010")
+    with caplog.at_level(logging.WARNING):
+        assert load_checkpoint_folder(tmp_path) == folder
+    assert [record.message.count(MANIFEST) for record in caplog.records] == [1]
+
+
+def test_a_failing_writer_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
+    """Nothing half-written is published or left behind, and `last` stays."""
+    before = save(tmp_path, 1)
+
+    def fail(folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"), new_checkpoint(tmp_path, 2) as folder:
+        fail(folder)
+    assert saved_checkpoints(tmp_path) == [before]
+    assert last_checkpoint(tmp_path) == before
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000001", "last"]
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    """The message names the checkpoint; other input and output errors pass through unchanged."""
+    with pytest.raises(UserError, match="000002: no space left"), new_checkpoint(tmp_path, 2):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), new_checkpoint(tmp_path, 2):
+        raise PermissionError(errno.EACCES, "denied")
+
+
+def test_recovery_after_a_kill_between_rename_and_pointer(tmp_path: Path) -> None:
+    """Unfinished folders go; `last` moves to the newest finished one; everything finished stays."""
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    last = tmp_path / "checkpoints" / "last"
+    last.unlink()
+    last.symlink_to("000001")
+    (tmp_path / "checkpoints" / ".tmp-000003").mkdir()
+    (tmp_path / "checkpoints" / ".tmp-last").symlink_to("000003")
+    recover(tmp_path)
+    assert last_checkpoint(tmp_path) == newest
+    assert sorted(path.name for path in last.parent.iterdir()) == ["000001", "000002", "last"]
+
+
+def test_before_the_first_pointer_the_newest_folder_is_the_last(tmp_path: Path) -> None:
+    """A crash right after the first rename leaves no link, but a complete checkpoint."""
+    folder = save(tmp_path, 3)
+    (tmp_path / "checkpoints" / "last").unlink()
+    assert last_checkpoint(tmp_path) == folder
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    """Of 1, 2, 10 the two newest by number stay."""
+    for step in (1, 2, 10):
+        save(tmp_path, step)
+    keep_newest(tmp_path, 2)
+    assert [folder.name for folder in saved_checkpoints(tmp_path)] == ["000002", "000010"]
+
+
+def test_a_step_is_never_overwritten(tmp_path: Path) -> None:
+    """Saving a step twice is refused before anything is touched."""
+    folder = save(tmp_path, 1)
+    with pytest.raises(UserError, match="exists already"):
+        save(tmp_path, 1)
+    assert verify_manifest(folder)
+
+
+@pytest.mark.parametrize(("exists", "problem"), [(True, "is not a checkpoint"), (False, "does not exist")])
+def test_a_path_that_is_no_checkpoint_is_refused(tmp_path: Path, exists: bool, problem: str) -> None:
+    """The message says what is wrong and what was expected."""
+    path = tmp_path if exists else tmp_path / "nothing"
+    with pytest.raises(UserError, match=f"{problem}: expected a folder with config.json"):
+        resolve_checkpoint(path)

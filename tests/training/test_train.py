@@ -1,0 +1,258 @@
+"""`train` on a data set: LeRobot's ACT and our own policy, resumed to the bit, refused in one line."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import draccus
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from embodied.config import DatasetConfig, OptimizerConfig, TrainConfig
+from embodied.data.augment import AUGMENTATIONS
+from embodied.errors import UserError
+from embodied.evaluation.policy_loading import load_policy
+from embodied.lerobot_plugin import EmbodiedMetaworldEnv
+from embodied.training.checkpoint import verify_manifest
+from embodied.training.loop import train
+
+Configure = Callable[..., TrainConfig]
+CAMERAS = 2
+
+
+@pytest.fixture
+def configure(tmp_path: Path, dataset_root: Path, vla_config: Callable) -> Configure:
+    """A short run of our own policy; arguments change it."""
+
+    def build(**changes: Any) -> TrainConfig:
+        settings: dict[str, Any] = {
+            "policy": vla_config(),
+            "dataset": DatasetConfig(root=dataset_root),
+            "output_dir": tmp_path / "run",
+            "optimizer": OptimizerConfig(warmup_steps=2),
+            "steps": 4,
+            "batch_size": 4,
+            "log_freq": 1,
+        }
+        return TrainConfig(**(settings | changes))
+
+    return build
+
+
+def rows(output_dir: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int | None) -> None:
+    """An augmentation named `stop` that changes nothing and sends SIGTERM when the given batch passes."""
+    calls: list[int] = []
+
+    def change(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        calls.append(1)
+        if batch is not None and len(calls) == CAMERAS * batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return images
+
+    monkeypatch.setitem(AUGMENTATIONS, "stop", change)
+
+
+def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Everything stored as tensors: weights, average, moments, random generators, processors."""
+    files = sorted(checkpoint.rglob("*.safetensors"))
+    return {
+        f"{file.relative_to(checkpoint)}:{name}": value
+        for file in files
+        for name, value in load_file(file).items()
+    }
+
+
+@pytest.mark.parametrize("policy", ["act_config", "vla_config"])
+def test_two_steps_a_stop_and_two_resumed_steps_equal_four_steps(
+    configure: Configure,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    dataset_root: Path,
+    policy: str,
+) -> None:
+    """Bit for bit in bf16 with dropout, sampled noise, average and accumulation."""
+    straight = configure(
+        policy=request.getfixturevalue(policy)(),
+        dataset=DatasetConfig(root=dataset_root, augmentation="stop"),
+        output_dir=tmp_path / "straight",
+        accumulation=2,
+    )
+    stopped = dataclasses.replace(straight, output_dir=tmp_path / "stopped")
+    stop_at(monkeypatch, None)
+    train(straight)
+    stop_at(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt, match="step 2"):
+        train(stopped)
+    torch.rand(3)
+    resumed = train(dataclasses.replace(stopped, resume=True))
+    assert resumed["resumed_from"] == 2
+    expected = tensors(tmp_path / "straight" / "checkpoints" / "000004")
+    found = tensors(tmp_path / "stopped" / "checkpoints" / "000004")
+    assert expected.keys() == found.keys()
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+    assert [row["loss"] for row in rows(tmp_path / "stopped")] == [
+        row["loss"] for row in rows(tmp_path / "straight")
+    ]
+
+
+def test_the_resume_command_reads_the_runs_own_settings(configure: Configure, tmp_path: Path) -> None:
+    """What KeyboardInterrupt prints is parsed to the configuration that was run, resumed."""
+    config = configure(dataset=dataclasses.replace(configure().dataset, cameras="corner"))
+    train(config)
+    path = tmp_path / "run" / "train_config.json"
+    parsed = draccus.parse(TrainConfig, args=[f"--config_path={path}", "--resume=true"])
+    assert parsed == dataclasses.replace(config, resume=True)
+
+
+def test_one_batch_overfits(
+    configure: Configure, vla_config: Callable, dataset_root: Path, tmp_path: Path
+) -> None:
+    """The twelve windows of one episode, the same ones in every batch, are learnt by heart."""
+    config = configure(
+        policy=vla_config(
+            action_head="regression", dim=64, head_dim=64, depth=1, head_depth=1, num_latents=8
+        ),
+        dataset=DatasetConfig(root=dataset_root, episodes=[0]),
+        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5),
+        steps=100,
+        batch_size=12,
+        log_freq=10,
+        mixed_precision="no",
+    )
+    train(config)
+    losses = [row["loss"] for row in rows(tmp_path / "run")]
+    assert losses[-1] < 0.4 * losses[0]
+
+
+@pytest.mark.parametrize("policy", ["act_config", "vla_config"])
+def test_a_checkpoint_is_complete_and_loads(
+    configure: Configure, request: pytest.FixtureRequest, policy: str
+) -> None:
+    """It verifies, tells what it was trained on and what it expects, and loads with the saved weights."""
+    result = train(configure(policy=request.getfixturevalue(policy)(), steps=1))
+    folder = Path(result["checkpoint"])
+    assert verify_manifest(folder)
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["dataset"]["episodes"] == 4
+    assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
+    specification = json.loads((folder / "specification.json").read_text())
+    assert specification["rate_hz"] == 80
+    assert specification["action"]["action"]["names"] == ["dx", "dy", "dz", "force"]
+    assert len(specification["observation"]["observation.state"]["max"]) == 4
+    assert specification["observation"]["observation.images.corner"]["shape"] == [3, 32, 32]
+    assert sorted(specification["instructions"]) == ["open the drawer", "reach the ball"]
+    loaded, _, _ = load_policy(folder, device="cpu")
+    stored = load_file(folder / "model.safetensors")
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in stored.items())
+
+
+@pytest.mark.render
+def test_success_in_simulation_is_measured_during_training(configure: Configure) -> None:
+    """One short episode after the last step; its result is saved with the weights."""
+    env = EmbodiedMetaworldEnv(task="reach", width=32, height=32, episode_length=8)
+    result = train(configure(steps=2, env=env, eval_freq=2, eval_episodes=1))
+    card = json.loads((Path(result["checkpoint"]) / "evaluation_card.json").read_text())
+    assert (card["step"], card["episodes"], card["tasks"][0]["seeds"]) == (2, 1, [900_000])
+
+
+def test_an_environment_that_does_not_fit_is_refused_before_training(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """The data have 32 px pictures, the environment 96."""
+    with pytest.raises(UserError, match=r"--env\.width"):
+        train(configure(env=EmbodiedMetaworldEnv(task="reach"), eval_freq=2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_the_chosen_cameras_are_inputs(configure: Configure, dataset_root: Path) -> None:
+    """One of two cameras by its short name."""
+    result = train(configure(steps=1, dataset=DatasetConfig(root=dataset_root, cameras="gripper")))
+    features = json.loads((Path(result["checkpoint"]) / "config.json").read_text())["input_features"]
+    assert sorted(features) == ["observation.images.gripper", "observation.state"]
+
+
+def test_a_used_output_folder_is_not_overwritten(configure: Configure, tmp_path: Path) -> None:
+    """The message names the folder and both ways out."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"run: exists and is not empty.*--resume=true"):
+        train(configure())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_resuming_nothing_is_refused(configure: Configure, tmp_path: Path) -> None:
+    """The folder is named and not created."""
+    with pytest.raises(UserError, match="run holds no checkpoint"):
+        train(configure(resume=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(configure: Configure, tmp_path: Path) -> None:
+    """`--resume` then leads to the same end as the run that was not killed."""
+    train(configure(output_dir=tmp_path / "straight"))
+    settings = (tmp_path / "straight" / "train_config.json").read_bytes()
+    (tmp_path / "run" / "checkpoints" / ".tmp-000004").mkdir(parents=True)
+    (tmp_path / "run" / "train_config.json").write_bytes(settings)
+    result = train(configure(resume=True))
+    expected = tensors(tmp_path / "straight" / "checkpoints" / "000004")
+    assert result["resumed_from"] is None
+    assert all(
+        torch.equal(value, expected[name]) for name, value in tensors(Path(result["checkpoint"])).items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("policy", r"policy\.head_depth is 3, but .*000002 was trained with 2"),
+        ("data", r"dataset\.fingerprint is "),
+        ("batch", r"batch_size is 3, but .* was trained with 4"),
+        ("steps", r"--steps=1: .*000002 is past that: expected at least 2"),
+    ],
+)
+def test_resuming_with_something_else_is_refused(
+    configure: Configure, vla_config: Callable, other_dataset_root: Path, what: str, message: str
+) -> None:
+    """The first difference is named, with both values."""
+    train(configure(steps=2))
+    changes: dict[str, Any] = {
+        "policy": {"policy": vla_config(head_depth=3)},
+        "data": {"dataset": DatasetConfig(root=other_dataset_root)},
+        "batch": {"batch_size": 3},
+        "steps": {"steps": 1},
+    }[what]
+    with pytest.raises(UserError, match=message):
+        train(configure(**({"steps": 2, "resume": True} | changes)))
+
+
+def test_a_finished_run_resumed_changes_nothing(configure: Configure, tmp_path: Path) -> None:
+    """There is no step left, so nothing is written."""
+    train(configure(steps=2))
+    result = train(configure(steps=2, resume=True))
+    assert (result["steps"], result["resumed_from"]) == (2, 2)
+    assert len(rows(tmp_path / "run")) == 2
+
+
+def test_a_folder_without_data_is_refused(configure: Configure, tmp_path: Path) -> None:
+    """Named, before anything is written."""
+    with pytest.raises(UserError, match=r"--dataset\.root=.*nothing: expected a LeRobotDataset folder"):
+        train(configure(dataset=DatasetConfig(root=tmp_path / "nothing")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_augmentation_is_refused_with_the_known_ones(
+    configure: Configure, dataset_root: Path
+) -> None:
+    """A misspelling is answered before training."""
+    with pytest.raises(UserError, match=r"augmentation=blurr: expected one of none"):
+        train(configure(dataset=DatasetConfig(root=dataset_root, augmentation="blurr")))

@@ -1,0 +1,1 @@
+"""World models: scene encoders, latent dynamics, losses and planners. Built on torch and timm only."""

@@ -1,0 +1,144 @@
+"""Scene encoders: the cameras of one moment become K latent visual tokens z.
+
+An image tower turns each camera into a grid of patch features; K learnable queries attend over every grid and
+read out, beside the attended feature, the expected image position of their attention (spatial soft-argmax,
+Levine et al. 2016, arXiv 1504.00702), which keeps positions far finer than the grid. Imagination, dynamics
+and planner cost all live in this one space.
+
+Shapes: B batch, V cameras, K latent tokens, D width, C feature channels, P grid cells.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SceneEncoder(Protocol):
+    """Turns the cameras of one moment into latent visual tokens."""
+
+    num_tokens: int
+    dim: int
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images: (B, V, 3, H, W) in [0, 1]. Returns z: (B, K, D)."""
+        ...
+
+
+class Tower(nn.Module):
+    """From images to one feature grid of `channels` channels."""
+
+    channels: int
+
+
+class StridedTower(Tower):
+    """Early strided convolutions without normalisation layers: the fastest tower on a CPU.
+
+    layers: (channels, kernel, stride) of each convolution.
+    """
+
+    def __init__(self, layers: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        convolutions, channels = [], 3
+        for width, kernel, stride in layers:
+            convolution = nn.Conv2d(channels, width, kernel, stride, padding=(kernel - 1) // 2)
+            # Keeps the scale of the features without normalisation layers.
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
+            convolutions.append(convolution)
+            channels = width
+        self.convolutions = nn.ModuleList(convolutions)
+        self.channels = channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, 3, H, W) in [0, 1]. Returns the feature grid (B, C, h, w)."""
+        for convolution in self.convolutions:
+            images = F.relu(convolution(images), inplace=True)
+        return images
+
+
+class TimmTower(Tower):
+    """Any timm model that yields feature maps; `stage` picks one, for example 2 for stride 8 in a ResNet."""
+
+    def __init__(self, name: str, stage: int, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.model = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(stage,))
+        self.channels: int = self.model.feature_info.channels()[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, 3, H, W) in [0, 1]. Returns the feature grid (B, C, h, w)."""
+        return self.model(images)[-1]
+
+
+TOWERS: dict[str, Callable[[], Tower]] = {
+    "strided12": lambda: StridedTower(((48, 8, 4), (96, 3, 2), (128, 3, 1))),
+    "strided24": lambda: StridedTower(((32, 8, 4), (64, 3, 1), (64, 3, 1))),
+    "resnet18": lambda: TimmTower("resnet18", 2),
+}
+
+
+def make_tower(name: str) -> Tower:
+    """The image tower of that name in `TOWERS`; ValueError with the valid names for any other."""
+    if name not in TOWERS:
+        raise ValueError(f"image tower {name!r}: expected one of {', '.join(TOWERS)}")
+    return TOWERS[name]()
+
+
+class LatentQueries(nn.Module):
+    """K learnable queries, each with several heads, over the feature grids of V cameras.
+
+    Every head attends to every camera separately and yields the attended features and the expected (x, y) of
+    its attention in [-1, 1].
+    """
+
+    def __init__(self, channels: int, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.queries = nn.Parameter(torch.randn(cameras, tokens * heads, channels) * channels**-0.5)
+        self.project = nn.Linear(cameras * heads * (channels + 2), dim)
+        self.token_embedding = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+
+    def forward(self, grids: Tensor) -> Tensor:
+        """grids: (B, V, C, h, w). Returns (B, K, D)."""
+        height, width = grids.shape[-2:]
+        features = grids.flatten(3).transpose(2, 3)  # (B, V, P, C)
+        attention = (self.queries @ features.transpose(2, 3)).float().softmax(dim=-1)  # (B, V, K * heads, P)
+        positions = _grid_positions(height, width, grids.device)
+        read = torch.cat([attention @ features, attention @ positions], dim=-1)  # (B, V, K * heads, C + 2)
+        read = read.unflatten(2, (self.tokens, -1)).transpose(1, 2)
+        return self.project(read.flatten(2)) + self.token_embedding
+
+
+def _grid_positions(height: int, width: int, device: torch.device) -> Tensor:
+    """Centres of the grid cells as (x, y) in [-1, 1]: (h * w, 2)."""
+    y = (torch.arange(height, device=device) + 0.5) / height * 2 - 1
+    x = (torch.arange(width, device=device) + 0.5) / width * 2 - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
+
+
+class VisualEncoder(nn.Module):
+    """An image tower shared by all cameras, followed by K learnable queries: implements `SceneEncoder`."""
+
+    def __init__(self, tower: str, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
+        super().__init__()
+        self.tower = make_tower(tower)
+        self.tower.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.queries = LatentQueries(
+            self.tower.channels, cameras=cameras, tokens=tokens, heads=heads, dim=dim
+        )
+        self.num_tokens, self.dim, self.cameras = tokens, dim, cameras
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images: (B, V, 3, H, W) in [0, 1]. Returns z: (B, K, D)."""
+        batch, cameras = images.shape[:2]
+        if cameras != self.cameras:
+            raise ValueError(f"{cameras} cameras: expected {self.cameras}, as in training")
+        flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.queries(self.tower(flat).unflatten(0, (batch, cameras)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same as `encode`."""
+        return self.encode(images)
