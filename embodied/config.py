@@ -36,8 +36,8 @@ class DatasetConfig:
 class CollectConfig:
     """`embodied collect`: demonstrations from scripted experts, written as a LeRobotDataset.
 
-    episodes, noisy_episodes, random_episodes: per task, successful ones with the clean expert, with the expert
-    whose actions carry Gaussian noise of standard deviation `noise`, and with uniform random actions.
+    episodes, noisy_episodes, random_episodes: per task, successful ones with the clean expert, with the
+    expert whose actions carry Gaussian noise of standard deviation `noise`, and with uniform random actions.
     keep_failures: keep unsuccessful expert episodes (marked) instead of drawing new ones.
     """
 

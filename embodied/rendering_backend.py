@@ -65,7 +65,7 @@ def use_remembered_renderer() -> bool:
     """Set MUJOCO_GL as given or as remembered, without drawing anything. Returns whether it is set."""
     if "MUJOCO_GL" not in os.environ and REMEMBERED.exists():
         words = shlex.split(REMEMBERED.read_text(), comments=True)
-        os.environ.update(word.split("=", 1) for word in words if "=" in word)
+        os.environ.update(dict(word.split("=", 1) for word in words if "=" in word))
     return "MUJOCO_GL" in os.environ
 
 

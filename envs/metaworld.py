@@ -18,8 +18,6 @@ from envs.rendering import SceneRenderer, check_views
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
 HAND_HIGH = (0.525, 1.025, 0.7)
-# What tasks move at a reset. Restored first: some tasks read the last episode's values before they write.
-MOVED_FIELDS = ("body_pos", "body_quat", "site_pos", "geom_pos")
 
 
 class MetaworldEnv(ChunkableEnv):
@@ -174,7 +172,6 @@ class _Simulation:
         self._env._freeze_rand_vec = False
         self._env.seeded_rand_vec = True
         self._env._set_task_called = True
-        self._initial = {name: getattr(self.model, name).copy() for name in MOVED_FIELDS}
         if goal_color is not None:
             for site in range(self.model.nsite):
                 if "goal" in self.model.site(site).name:
@@ -182,10 +179,6 @@ class _Simulation:
 
     def reset(self, generator: np.random.Generator) -> np.ndarray:
         """Place everything anew; returns the state (39,)."""
-        for name, value in self._initial.items():
-            getattr(self.model, name)[:] = value
-        mujoco.mj_resetData(self.model, self.data)
-        mujoco.mj_forward(self.model, self.data)
         self._env.np_random = generator
         self._env.reset()
         # Many tasks move their goal last: without this, picture and state would show an earlier position.

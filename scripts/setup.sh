@@ -107,7 +107,8 @@ sync_packages() {
         "$uv" sync --frozen --compile-bytecode --python "$python" --no-python-downloads
     else
         say "no Python 3.12 or 3.13 found; uv downloads one"
-        "$uv" sync --frozen --compile-bytecode --python 3.12 || stop "no Python 3.12 here and none to download: install python3.12"
+        "$uv" sync --frozen --compile-bytecode --python 3.12 ||
+            stop "found no Python 3.12 or 3.13, and uv did not manage to bring one with the packages (see above)"
     fi
     stamp >"$VENV/setup.stamp"
 }

@@ -9,7 +9,7 @@ Shapes: B batch, V cameras, K latent tokens, D width, C feature channels, P grid
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import timm
 import torch
@@ -65,7 +65,9 @@ class TimmTower(Tower):
 
     def __init__(self, name: str, stage: int, *, pretrained: bool = False) -> None:
         super().__init__()
-        self.model = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(stage,))
+        self.model: Any = timm.create_model(
+            name, pretrained=pretrained, features_only=True, out_indices=(stage,)
+        )
         self.channels: int = self.model.feature_info.channels()[-1]
 
     def forward(self, images: Tensor) -> Tensor:

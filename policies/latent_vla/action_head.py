@@ -9,7 +9,8 @@ D width.
 """
 
 import math
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -129,10 +130,11 @@ class ActionTransformer(nn.Module):
         self.tokens, self.dim, self.action_dim = tokens, dim, action_dim
         self.embed = nn.Linear(width, dim)
         self.positions = nn.Parameter(torch.randn(tokens, dim) * 0.02)
-        self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 9 * dim))
-        nn.init.zeros_(self.time[-1].weight)
-        nn.init.zeros_(self.time[-1].bias)
-        self.blocks = nn.ModuleList(HeadBlock(dim, heads, context_dim) for _ in range(depth))
+        modulation = nn.Linear(dim, 9 * dim)
+        nn.init.zeros_(modulation.weight)
+        nn.init.zeros_(modulation.bias)
+        self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), modulation)
+        self.blocks: Iterable[Any] = nn.ModuleList(HeadBlock(dim, heads, context_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, width)
         last = context_layers - 1

@@ -10,7 +10,7 @@ Shapes: B batch, L instruction bytes, N new tokens, M tokens after the instructi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,19 +52,20 @@ class ScratchBackbone(nn.Module):
 
     def __init__(self, *, dim: int, depth: int, heads: int, max_instruction_bytes: int) -> None:
         super().__init__()
-        self.lm = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=dim,
-                intermediate_size=dim * 3,
-                num_hidden_layers=depth,
-                num_attention_heads=heads,
-                max_position_embeddings=max_instruction_bytes + 1024,
-                pad_token_id=PAD_ID,
-                tie_word_embeddings=True,
-                attn_implementation="eager",
-            )
-        )
+        settings = {
+            "vocab_size": VOCABULARY,
+            "hidden_size": dim,
+            "intermediate_size": dim * 3,
+            "num_hidden_layers": depth,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "max_position_embeddings": max_instruction_bytes + 1024,
+            "pad_token_id": PAD_ID,
+            "tie_word_embeddings": True,
+            # Over a few tokens on a CPU, torch's fused attention is several times slower, above all backward.
+            "attn_implementation": "eager",
+        }
+        self.lm = LlamaForCausalLM(LlamaConfig.from_dict(settings))
         self.dim, self.num_states = dim, depth + 1
         self.max_instruction_bytes = max_instruction_bytes
 
@@ -88,8 +89,8 @@ class ScratchBackbone(nn.Module):
             use_cache=True,
         )
         keys_values = tuple(
-            (layer.keys.index_select(0, row_of), layer.values.index_select(0, row_of))
-            for layer in cache.layers
+            (keys.index_select(0, row_of), values.index_select(0, row_of))
+            for keys, values in _contents(cache)
         )
         return Context(keys_values=keys_values, visible=mask.bool(), states=())
 
@@ -113,10 +114,16 @@ class ScratchBackbone(nn.Module):
         if context.states:
             states = tuple(torch.cat(pair, dim=1) for pair in zip(context.states, states, strict=True))
         return Context(
-            keys_values=tuple((layer.keys, layer.values) for layer in cache.layers),
+            keys_values=_contents(cache),
             visible=torch.cat([context.visible, context.visible.new_ones(batch, new)], dim=1),
             states=states,
         )
+
+
+def _contents(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Keys and values of every layer of a filled cache."""
+    layers: list[Any] = cache.layers
+    return tuple((layer.keys, layer.values) for layer in layers)
 
 
 def _distinct_rows(instruction: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ LATENT_VLA = {
     "head_depth": 1,
     "head_heads": 2,
     "num_latents": 2,
+    "temperature": 1.0,
 }
 CONFIGS = {"act": (ACTConfig, ACT), "latent_vla": (LatentVLAConfig, LATENT_VLA)}
 LoadedPolicy = tuple[Any, Any, Any]
