@@ -127,7 +127,6 @@ class VisualEncoder(nn.Module):
     def __init__(self, tower: str, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
         super().__init__()
         self.tower = make_tower(tower)
-        self.tower.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.queries = LatentQueries(
             self.tower.channels, cameras=cameras, tokens=tokens, heads=heads, dim=dim
         )

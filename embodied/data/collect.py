@@ -106,7 +106,7 @@ def run_jobs(jobs: list[EpisodeJob], env_kwargs: dict[str, Any], workers: int) -
 def _num_workers(config: CollectConfig, num_jobs: int) -> int:
     if config.workers is not None and config.workers < 1:
         raise UserError(f"--workers={config.workers}: expected at least 1")
-    return min(config.workers or len(os.sched_getaffinity(0)), num_jobs)
+    return min(config.workers or os.cpu_count() or 1, num_jobs)
 
 
 def _metaworld(env: EnvConfig) -> EmbodiedMetaworldEnv:

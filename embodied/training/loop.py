@@ -16,7 +16,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from embodied.config import TrainConfig
 from embodied.errors import UserError
-from embodied.evaluation.evaluate import summarise
+from embodied.evaluation.summary import summarise
 from embodied.training.checkpoint import keep_newest, last_checkpoint, new_checkpoint, write_json
 from embodied.training.feed import Feed
 from embodied.training.interruption import StopRequest
