@@ -26,10 +26,10 @@ from embodied.lerobot_plugin import EmbodiedMetaworldEnv
 
 CHUNK = 12
 EPISODES = 10
-"""Demonstrations of the temporary data set, about 500 frames; both sides read it from memory."""
+"""Demonstrations of the temporary data set, some 400 frames; both sides read it from memory."""
 
-PEER_SHARE = 10
-"""The peer is timed on this many times fewer batches, so that a run takes minutes."""
+SHARE = 10
+"""We run this many times `steps` batches and the peer this part of them: each is timed for a second or so."""
 
 PEER_WORKERS = (0, 2)
 
@@ -51,11 +51,11 @@ def bench_loader(config: BenchConfig) -> dict[str, Any]:
         runs: list[dict[str, float]] = []
         for _ in range(config.repeats):
             run = {
-                "ours": _time_ours(ours, config.steps, lambda batch: batch),
-                "ours_scaled": _time_ours(ours, config.steps, scale_images),
+                "ours": _time_ours(ours, SHARE * config.steps, lambda batch: batch),
+                "ours_scaled": _time_ours(ours, SHARE * config.steps, scale_images),
             }
             for workers in PEER_WORKERS:
-                batches = max(2, config.steps // PEER_SHARE)
+                batches = max(2, config.steps // SHARE)
                 run[f"peer_{workers}_workers"] = _time_peer(theirs, config.batch_size, batches, workers)
             runs.append(run)
     medians = {name: median(run[name] for run in runs) for name in runs[0]}

@@ -59,14 +59,18 @@ def policy_trainable(
     """Build the policy of `config` for a data set, and for evaluation in `env` if one is given.
 
     `config` is completed in place, as LeRobot does: its inputs are `features`, those of the data set that are
-    loaded, unless it names its own. Raises UserError if the environment cannot run the policy.
+    loaded, unless it names its own. Raises UserError if a package it needs is not installed, or if the
+    environment cannot run it.
     """
     if not config.input_features:
         described = dataset_to_policy_features(dict(features))
         config.input_features = {
             key: feature for key, feature in described.items() if feature.type is not FeatureType.ACTION
         }
-    policy = make_policy(config, ds_meta=metadata)
+    try:
+        policy = make_policy(config, ds_meta=metadata)
+    except ImportError as error:  # an optional part of LeRobot; its message says what to install
+        raise UserError(f"--policy.type={config.type}: {error}") from error
     statistics: Any = metadata.stats  # arrays; LeRobot's annotation asks for tensors, its code takes both
     preprocessor, postprocessor = make_pre_post_processors(
         config, dataset_stats=statistics, dataset_meta=metadata

@@ -10,7 +10,7 @@ from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 def test_presets_fill_in_what_was_not_given():
     config = LatentVLAConfig(device="cpu", preset="tiny", dim=64, heads=4)
     assert config.dim == 64
-    assert config.tower == "strided12"
+    assert config.tower == "strided24"
 
 
 @pytest.mark.parametrize(("preset", "millions"), [("tiny", 5), ("small", 16)])
@@ -46,8 +46,13 @@ def test_every_parameter_is_trained(make_policy, make_batch):
     assert untouched == []
 
 
+def test_temperature_zero_gives_the_same_chunk_whatever_the_noise(make_policy, make_batch):
+    policy, batch = make_policy(temperature=0.0), make_batch()
+    assert torch.equal(policy.predict_action_chunk(batch), policy.predict_action_chunk(batch))
+
+
 def test_the_same_noise_gives_the_same_chunk_and_other_noise_another(make_policy, make_batch):
-    policy, batch = make_policy(), make_batch()
+    policy, batch = make_policy(temperature=1.0), make_batch()
     noise = torch.randn(2, 12, 4)
     chunk = policy.predict_action_chunk(batch, noise=noise)
     assert chunk.shape == (2, 12, 4)
@@ -76,7 +81,7 @@ def test_save_and_load_give_identical_actions(make_policy, make_batch, tmp_path)
 
 def test_history_at_run_time_equals_the_training_window(make_policy, make_batch):
     """Three looks in turn give the chunk that a window of the same three frames gives."""
-    policy, window = make_policy(n_obs_steps=3), make_batch(steps=3)
+    policy, window = make_policy(n_obs_steps=3, temperature=1.0), make_batch(steps=3)
     noise = torch.randn(2, 12, 4)
     observed = [key for key in window if key.startswith("observation.") and "language" not in key]
     for step in range(3):
@@ -99,6 +104,7 @@ def test_history_offsets_follow_the_execution_stride(make_config):
         ({"preset": "huge"}, "policy.preset=huge: expected one of tiny, small"),
         ({"n_action_steps": 13}, "n_action_steps=13: expected at most chunk_size=12"),
         ({"action_tokens": 5}, "action_tokens=5: expected a divisor of chunk_size=12"),
+        ({"temperature": -0.1}, "policy.temperature=-0.1: expected at least 0"),
         ({"depth": -1}, "policy.depth=-1: expected at least 1"),
     ],
 )

@@ -123,8 +123,8 @@ def test_one_batch_overfits(
             action_head="regression", dim=64, head_dim=64, depth=1, head_depth=1, num_latents=8
         ),
         dataset=DatasetConfig(root=dataset_root, episodes=[0]),
-        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5),
-        steps=100,
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=5),
+        steps=150,
         batch_size=12,
         log_freq=10,
         mixed_precision="no",
@@ -179,6 +179,19 @@ def test_only_the_chosen_cameras_are_inputs(configure: Configure, dataset_root: 
     result = train(configure(steps=1, dataset=DatasetConfig(root=dataset_root, cameras="gripper")))
     features = json.loads((Path(result["checkpoint"]) / "config.json").read_text())["input_features"]
     assert sorted(features) == ["observation.images.gripper", "observation.state"]
+
+
+def test_a_policy_whose_packages_are_missing_is_refused_with_what_to_install(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LeRobot keeps the needs of many policies optional."""
+
+    def make_policy(*_: object, **__: object) -> None:
+        raise ImportError("'diffusers' is required: pip install 'lerobot[diffusion]'")
+
+    monkeypatch.setattr("embodied.training.policies.make_policy", make_policy)
+    with pytest.raises(UserError, match=r"--policy\.type=latent_vla: 'diffusers' is required: pip install"):
+        train(configure())
 
 
 def test_a_used_output_folder_is_not_overwritten(configure: Configure, tmp_path: Path) -> None:
