@@ -114,9 +114,14 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     """The folder that the link `last` names, or the newest one if a crash came before the first link."""
     pointer = output_dir / CHECKPOINTS / LAST
     if pointer.is_dir():
-        return pointer.resolve()
+        return _linked(pointer)
     saved = saved_checkpoints(output_dir)
     return saved[-1] if saved else None
+
+
+def _linked(folder: Path) -> Path:
+    """What a link to a sibling names, written as relative or absolute as the link itself."""
+    return folder.parent / folder.resolve().name if folder.is_symlink() else folder
 
 
 def resolve_checkpoint(path: Path) -> Path:
@@ -131,7 +136,7 @@ def resolve_checkpoint(path: Path) -> Path:
         candidates += [newest, newest / "pretrained_model"]
     for candidate in candidates:
         if (candidate / MANIFEST).is_file() or (candidate / "config.json").is_file():
-            return candidate.resolve()
+            return _linked(candidate)
     problem = "is not a checkpoint" if path.exists() else "does not exist"
     raise UserError(
         f"{path}: {problem}: expected a folder with config.json and model.safetensors, or a run's output_dir"
@@ -186,7 +191,7 @@ def recover(output_dir: Path) -> None:
         else:
             path.unlink()
     saved = saved_checkpoints(output_dir)
-    if saved and last_checkpoint(output_dir) != saved[-1].resolve():
+    if saved and last_checkpoint(output_dir) != saved[-1]:
         _point_last_to(saved[-1])
 
 
@@ -230,5 +235,5 @@ def keep_newest(output_dir: Path, count: int) -> None:
     """Delete all but the `count` newest checkpoints; the one that `last` names always stays."""
     protected = last_checkpoint(output_dir)
     for folder in saved_checkpoints(output_dir)[:-count]:
-        if folder.resolve() != protected:
+        if folder != protected:
             _remove(folder)

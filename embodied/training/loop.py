@@ -106,9 +106,9 @@ class Trainer:
                 settings=self._run.settings,
                 wandb=config.wandb,
             )
-        if self._run.checkpoint is None:
-            seed_everything(config.seed + self._accelerator.process_index)
-        else:
+        # Only the main process's generators are saved; those of others merely must differ from it.
+        seed_everything(config.seed + self._accelerator.process_index + self.step)
+        if self._run.checkpoint is not None and self._accelerator.is_main_process:
             load_random_state(self._run.checkpoint)
         self._started = time.perf_counter()
         self._meter = Meter(self._accelerator.device, self.step, self._run.samples_per_step)
