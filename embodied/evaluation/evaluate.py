@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "floors": floors,
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
         "policy": policy.config.type,
-        "env": {"type": env.type, "task": env.task, **env.gym_kwargs},
+        "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
         **_origin(config),
     }
 
