@@ -1,8 +1,8 @@
 """`embodied bench loader`: samples per second of our windows against LeRobotDataset with the same windows.
 
 Both deliver single frames of every camera and chunks of 12 actions, in turn in one run. The peer runs under
-torch's DataLoader without workers and with two, and its better median counts. Ours delivers uint8 pictures;
-the peer's PNG pictures come as floats, so `ours_scaled` repeats our measurement with `scale_images`.
+torch's DataLoader without workers and with two, and its better median counts. Its PNG pictures come as floats, so
+ours are counted with `scale_images` as well; `ours_uint8` is the loader alone.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ PEER_WORKERS = (0, 2)
 def bench_loader(config: BenchConfig) -> dict[str, Any]:
     """Measure both loaders `config.repeats` times in turn.
 
-    Returns `unit`, the medians `ours`, `peer` and `ratio` (of the pairs), `ours_scaled`, `peer_workers`,
+    Returns `unit`, the medians `ours`, `peer` and `ratio` (of the pairs), `ours_uint8`, `peer_workers`,
     `frames`, and `pairs`, the single measurements.
     """
     with _data_set(config) as root:
@@ -51,8 +51,8 @@ def bench_loader(config: BenchConfig) -> dict[str, Any]:
         runs: list[dict[str, float]] = []
         for _ in range(config.repeats):
             run = {
-                "ours": _time_ours(ours, SHARE * config.steps, lambda batch: batch),
-                "ours_scaled": _time_ours(ours, SHARE * config.steps, scale_images),
+                "ours": _time_ours(ours, SHARE * config.steps, scale_images),
+                "ours_uint8": _time_ours(ours, SHARE * config.steps, lambda batch: batch),
             }
             for workers in PEER_WORKERS:
                 batches = max(2, config.steps // SHARE)
@@ -66,7 +66,7 @@ def bench_loader(config: BenchConfig) -> dict[str, Any]:
         "ours": medians["ours"],
         "peer": medians[peer],
         "ratio": median(run["ours"] / run[peer] for run in runs),
-        "ours_scaled": medians["ours_scaled"],
+        "ours_uint8": medians["ours_uint8"],
         "peer_workers": workers,
         "frames": cache.num_frames,
         "pairs": runs,
