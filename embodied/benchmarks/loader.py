@@ -1,8 +1,8 @@
 """`embodied bench loader`: samples per second of our windows against LeRobotDataset with the same windows.
 
 Both deliver single frames of every camera and chunks of 12 actions, in turn in one run. The peer runs under
-torch's DataLoader without workers and with two, and its better median counts. Its PNG pictures come as floats, so
-ours are counted with `scale_images` as well; `ours_uint8` is the loader alone.
+torch's DataLoader without workers and with two, and its better median counts. Its PNG pictures come as
+floats, so ours are counted with `scale_images` as well; `ours_uint8` is the loader alone.
 """
 
 import tempfile

@@ -4,15 +4,14 @@ import importlib.metadata
 import os
 import platform
 import shlex
-import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+from embodied.provenance import cpu_model, git_commit
 
 PACKAGES = (
     "lerobot_policy_embodied",
@@ -37,34 +36,6 @@ def installed_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-@cache
-def cpu_model() -> str:
-    """The processor's name, such as `Intel(R) Xeon(R) Processor`; its architecture where that is hidden."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-@cache
-def git_commit() -> str | None:
-    """Commit of the source tree this runs from, with `+changes` if it was edited; None outside git."""
-    command = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            [*command, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
 
 
 def machine() -> dict[str, Any]:
