@@ -1,1 +1,1 @@
-"""World models: scene encoders, latent dynamics, losses and planners. Built on torch and timm only."""
+"""World models see, predict and plan in one latent space; so far the scene encoders. Torch and timm only."""
