@@ -143,9 +143,8 @@ def _stage(folder: Path, number: int, name: str, run: Callable[[], Result]) -> R
         print(f"[{number}/3] {name}: done before, see {path}")
         return json.loads(path.read_text())
     print(f"[{number}/3] {name}")
-    result = run()
-    _write(path, result)
-    return result
+    _write(path, run())
+    return json.loads(path.read_text())
 
 
 def _collect_anew(config: CollectConfig) -> Result:
