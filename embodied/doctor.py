@@ -20,7 +20,7 @@ LEROBOT_VERSION = "0.6.1"
 DISTRIBUTION = "lerobot_policy_embodied"
 SET_UP = "run `bash scripts/setup.sh`"
 BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
-NEEDED_GB = 2.0
+NEEDED_GB = 4.0
 COMFORTABLE_GB = 10.0
 FRAMES_TO_TIME = 30
 
