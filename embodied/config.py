@@ -36,14 +36,16 @@ class DatasetConfig:
 class CollectConfig:
     """`embodied collect`: demonstrations from scripted experts, written as a LeRobotDataset.
 
-    episodes, noisy_episodes, random_episodes: per task, successful ones with the clean expert, with the
-    expert whose actions carry Gaussian noise of standard deviation `noise`, and with uniform random actions.
+    episodes, disturbed_episodes: per task, successful ones with the expert, undisturbed and pushed about by a
+    drift of standard deviation `noise`, against which its own choices are recorded; noisy_episodes: with
+    white noise of that size, recorded as executed; random_episodes: with uniform random actions.
     keep_failures: keep unsuccessful expert episodes (marked) instead of drawing new ones.
     """
 
     env: EnvConfig
     dataset: DatasetConfig
     episodes: int = 50
+    disturbed_episodes: int = 0
     noisy_episodes: int = 0
     random_episodes: int = 0
     noise: float = 0.3
@@ -54,9 +56,10 @@ class CollectConfig:
     json: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "noisy_episodes", "random_episodes", "noise"):
+        for name in ("episodes", "disturbed_episodes", "noisy_episodes", "random_episodes", "noise"):
             _at_least(name, getattr(self, name), 0)
-        _at_least("episodes", self.episodes + self.noisy_episodes + self.random_episodes, 1)
+        total = self.episodes + self.disturbed_episodes + self.noisy_episodes + self.random_episodes
+        _at_least("episodes", total, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

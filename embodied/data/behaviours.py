@@ -17,6 +17,11 @@ from embodied.errors import UserError
 from envs.metaworld import MetaworldEnv
 from envs.metaworld_experts import Expert, make_expert
 
+Acts = tuple[np.ndarray, np.ndarray]
+"""The action that is executed and the one on record."""
+
+ACTION_SIZE = 4
+
 FRAMES_AFTER_SUCCESS = 8
 """A policy that has only seen the way to the goal leaves it again: these frames (0.1 s) teach it to stay."""
 
@@ -27,25 +32,72 @@ PNG_COMPRESSION = 1
 """Level 6 takes 2.3 times as long and saves 8 %."""
 
 
-def _act_expert(expert: Expert, state: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
-    return expert.act(state)
+PUSH_STEPS, STEPS_BETWEEN_PUSHES = 8, 30
+"""A push lasts long enough to carry the hand away, and leaves the expert time to come back: its experts stop
+where they are under a lasting push."""
 
 
-def _act_noisy(expert: Expert, state: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
+class Noise:
+    """Random numbers for the actions of one episode; `scale` is their standard deviation."""
+
+    def __init__(self, rng: np.random.Generator, scale: float) -> None:
+        self._rng, self._scale = rng, scale
+        self._push, self._steps_left = np.zeros(ACTION_SIZE), 0
+
+    def white(self) -> np.ndarray:
+        """Independent at every step: (4,)."""
+        return self._scale * self._rng.standard_normal(ACTION_SIZE)
+
+    def push(self) -> np.ndarray:
+        """Now and then pushes the hand one way for some steps; leaves the gripper alone: (4,)."""
+        if self._steps_left:
+            self._steps_left -= 1
+        elif self._rng.random() < 1 / STEPS_BETWEEN_PUSHES:
+            self._push, self._steps_left = self.white() * (1, 1, 1, 0), PUSH_STEPS - 1
+        else:
+            self._push = np.zeros(ACTION_SIZE)
+        return self._push
+
+    def uniform(self) -> np.ndarray:
+        """Any action: (4,)."""
+        return self._rng.uniform(-1.0, 1.0, ACTION_SIZE)
+
+
+def _act_expert(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
     action = expert.act(state)
-    return np.clip(action + noise * rng.standard_normal(action.shape), -1.0, 1.0).astype(np.float32)
+    return action, action
 
 
-def _act_random(expert: Expert, state: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
-    return rng.uniform(-1.0, 1.0, 4).astype(np.float32)
+def _act_noisy(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
+    action = _clip(expert.act(state) + noise.white())
+    return action, action
 
 
-BEHAVIOURS: dict[str, Callable[[Expert, np.ndarray, np.random.Generator, float], np.ndarray]] = {
+def _act_disturbed(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
+    action = expert.act(state)
+    return _clip(action + noise.push()), action
+
+
+def _act_random(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
+    action = _clip(noise.uniform())
+    return action, action
+
+
+def _clip(action: np.ndarray) -> np.ndarray:
+    return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+BEHAVIOURS: dict[str, Callable[[Expert, np.ndarray, Noise], Acts]] = {
     "expert": _act_expert,
     "noisy": _act_noisy,
+    "disturbed": _act_disturbed,
     "random": _act_random,
 }
-"""What moves the robot: the recorded action is always the one that was executed, noise included."""
+"""What moves the robot, and the action on record: the one executed, but for `disturbed`, where it is the
+expert's answer to where the disturbance has taken the hand (DART, arXiv 1703.09327)."""
+
+DEMONSTRATIONS = ("expert", "disturbed")
+"""Behaviours of which only successful episodes are kept unless failures are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +127,7 @@ class EpisodeJob:
 
 @dataclass(kw_only=True)
 class RecordedEpisode:
-    """What happened: frame i is an observation, the action taken on it, and what that action led to.
+    """What happened: frame i is an observation, the action on record for it, and what was reached by it.
 
     pictures: per camera, L PNG files; state (L, 4), action (L, 4) and reward (L,) float32; success (L,) bool,
     after the action; stages: (frame at which it began, sub-goal) in order, empty without an expert;
@@ -146,7 +198,7 @@ class Recorder:
 
 def _record_attempt(env: MetaworldEnv, expert: Expert, job: EpisodeJob, attempt: int) -> RecordedEpisode:
     env_seed, rng = job.draw(attempt)
-    act = BEHAVIOURS[job.behaviour]
+    act, noise = BEHAVIOURS[job.behaviour], Noise(rng, job.noise)
     observation, _ = env.reset(seed=env_seed)
     expert.reset()
     episode = RecordedEpisode(
@@ -161,8 +213,8 @@ def _record_attempt(env: MetaworldEnv, expert: Expert, job: EpisodeJob, attempt:
             _note_stage(episode.stages, len(frames), expert.stage(state))
         for camera, picture in observation["pixels"].items():
             pixels[camera].append(picture)
-        action = act(expert, state, rng, job.noise)
-        reward, _, truncated, info = env.advance(action)
+        executed, action = act(expert, state, noise)
+        reward, _, truncated, info = env.advance(executed)
         frames.append((observation["agent_pos"], action, reward, info["is_success"]))
         if remaining is None and info["is_success"]:
             remaining = FRAMES_AFTER_SUCCESS + 1

@@ -20,7 +20,14 @@ from lerobot.envs.configs import EnvConfig
 from tqdm import tqdm
 
 from embodied.config import CollectConfig
-from embodied.data.behaviours import EpisodeJob, RecordedEpisode, Recorder, record_in_worker, start_worker
+from embodied.data.behaviours import (
+    DEMONSTRATIONS,
+    EpisodeJob,
+    RecordedEpisode,
+    Recorder,
+    record_in_worker,
+    start_worker,
+)
 from embodied.data.dataset import fingerprint
 from embodied.data.writer import EpisodeWriter, make_features
 from embodied.errors import UserError
@@ -71,6 +78,7 @@ def plan_jobs(config: CollectConfig, tasks: Iterable[str]) -> list[EpisodeJob]:
     counts = {
         "expert": config.episodes,
         "noisy": config.noisy_episodes,
+        "disturbed": config.disturbed_episodes,
         "random": config.random_episodes,
     }
     return [
@@ -80,7 +88,7 @@ def plan_jobs(config: CollectConfig, tasks: Iterable[str]) -> list[EpisodeJob]:
             index=index,
             seed=config.seed,
             noise=config.noise,
-            keep_failures=config.keep_failures or behaviour != "expert",
+            keep_failures=config.keep_failures or behaviour not in DEMONSTRATIONS,
         )
         for task in tasks
         for behaviour, count in counts.items()

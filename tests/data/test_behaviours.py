@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from embodied.data.behaviours import BEHAVIOURS, EpisodeJob
+from embodied.data.behaviours import BEHAVIOURS, PUSH_STEPS, EpisodeJob, Noise
 from envs.metaworld_experts import Expert
 
 
@@ -16,10 +16,19 @@ class Pusher:
         return np.array([1.0, 0.0, 0.0, 0.0], np.float32)
 
 
-def actions(behaviour: str, noise: float = 0.0, count: int = 2000) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    expert = cast(Expert, Pusher())
-    return np.stack([BEHAVIOURS[behaviour](expert, np.zeros(39), rng, noise) for _ in range(count)])
+def acts(behaviour: str, noise: float = 0.0, count: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Executed and recorded actions (count, 4)."""
+    draws, expert = Noise(np.random.default_rng(0), noise), cast(Expert, Pusher())
+    pairs = [BEHAVIOURS[behaviour](expert, np.zeros(39), draws) for _ in range(count)]
+    executed, recorded = (np.stack(actions) for actions in zip(*pairs, strict=True))
+    return executed, recorded
+
+
+def actions(behaviour: str, noise: float = 0.0) -> np.ndarray:
+    """Actions of a behaviour that records what it executes."""
+    executed, recorded = acts(behaviour, noise)
+    assert (executed == recorded).all()
+    return executed
 
 
 def make_job(**changes: object) -> EpisodeJob:
@@ -36,6 +45,18 @@ def test_noise_has_the_wanted_deviation_and_stays_in_range() -> None:
     assert drawn[:, 1:].std() == pytest.approx(0.1, rel=0.05)
     assert drawn.max() <= 1
     assert drawn.dtype == np.float32
+
+
+def test_pushes_last_for_a_while_spare_the_gripper_and_are_not_on_record() -> None:
+    executed, recorded = acts("disturbed", noise=0.5)
+    assert (recorded == [1, 0, 0, 0]).all()
+    assert (executed[:, 3] == 0).all()
+    pushed = executed[:, 1] != 0
+    starts = np.flatnonzero(np.diff(pushed.astype(int)) == 1) + 1
+    assert len(starts) > 20
+    for start in starts[:-1]:
+        assert (executed[start : start + PUSH_STEPS, 1] == executed[start, 1]).all()
+    assert 0.1 < pushed.mean() < 0.3
 
 
 def test_random_actions_fill_the_range_evenly() -> None:
