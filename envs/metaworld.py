@@ -11,16 +11,16 @@ import mujoco
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from envs.chunk import ChunkableEnv
 from envs.metaworld_tasks import INSTRUCTIONS, parse_tasks
 from envs.rendering import SceneRenderer, check_views
+from envs.simulated import SimulatedEnv
 
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
 HAND_HIGH = (0.525, 1.025, 0.7)
 
 
-class MetaworldEnv(ChunkableEnv):
+class MetaworldEnv(SimulatedEnv):
     """One task. Object and goal positions are drawn afresh at each reset; a seed replays bit for bit.
 
     Observation: "pixels", per camera (H, W, 3) uint8, and "agent_pos", (4,) float32: hand x, y, z in metres
@@ -31,6 +31,9 @@ class MetaworldEnv(ChunkableEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
     fps = 80
+    robot_type = "metaworld_sawyer"
+    state_names = ("hand_x", "hand_y", "hand_z", "gripper_opening")
+    action_names = ("hand_dx", "hand_dy", "hand_dz", "gripper_force")
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ AIM_SHIFTS: dict[str, tuple[float, float, float]] = {
 }
 
 
-class Expert:
+class MetaworldExpert:
     """Meta-World's scripted policy of one task. Each action follows from the state alone."""
 
     def __init__(self, task: str) -> None:
@@ -43,6 +43,6 @@ class Expert:
         return self._progress.stage(state)
 
 
-def make_expert(task: str) -> Expert:
+def make_expert(task: str) -> MetaworldExpert:
     """Return the scripted expert of a task of MT50."""
-    return Expert(task)
+    return MetaworldExpert(task)

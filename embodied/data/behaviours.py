@@ -15,7 +15,8 @@ from PIL import Image
 
 from embodied.errors import UserError
 from envs.metaworld import MetaworldEnv
-from envs.metaworld_experts import Expert, make_expert
+from envs.metaworld_experts import make_expert
+from envs.simulated import Expert
 
 Acts = tuple[np.ndarray, np.ndarray]
 """The action that is executed and the one on record."""

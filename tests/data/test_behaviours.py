@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embodied.data.behaviours import BEHAVIOURS, PUSH_STEPS, EpisodeJob, Noise
-from envs.metaworld_experts import Expert
+from envs.simulated import Expert
 
 
 class Pusher:

@@ -1,0 +1,56 @@
+"""What every simulated task offers, whatever the robot: recording, training and evaluation know no more.
+
+A action size, S size of the proprioceptive state.
+"""
+
+import abc
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from envs.chunk import ChunkableEnv
+
+
+class SimulatedEnv(ChunkableEnv):
+    """One task of one robot, seen by cameras.
+
+    Its observation holds "pixels", per camera (H, W, 3) uint8, and "agent_pos", (S,) float32. Every info
+    holds `is_success`, of that very step. The simulation and its renderer are made on first use, so that a
+    new environment can be sent to another process. A seed replays bit for bit.
+
+    robot_type, state_names, action_names: as a data set describes the robot; fps: control steps per second;
+    task: name; task_description: instruction in plain English; cameras: names, in the order of the pictures.
+    """
+
+    robot_type: ClassVar[str]
+    state_names: ClassVar[tuple[str, ...]]
+    action_names: ClassVar[tuple[str, ...]]
+    fps: ClassVar[int]
+
+    task: str
+    task_description: str
+    cameras: tuple[str, ...]
+
+    @abc.abstractmethod
+    def restart(self, *, seed: int | None = None) -> dict[str, Any]:
+        """Start an episode without rendering; returns info."""
+
+    @abc.abstractmethod
+    def privileged_state(self) -> np.ndarray:
+        """Return the present state of robot and objects as the task's expert reads it, one-dimensional."""
+
+
+class Expert(Protocol):
+    """A scripted or planning policy that sees the simulator's state. Called once per control step."""
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        ...
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the action, (A,) float32 within the action space, for a privileged state."""
+        ...
+
+    def stage(self, state: np.ndarray) -> str:
+        """Return the sub-goal that `act` pursues, in plain English."""
+        ...
