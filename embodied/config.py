@@ -173,7 +173,7 @@ class QuickstartConfig:
 
     output_dir: Path = Path("runs/quickstart")
     episodes: int = 120
-    steps: int = 4000
+    steps: int = 3000
     eval_episodes: int = 60
     seed: int = 0
     json: Path | None = None

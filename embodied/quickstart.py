@@ -47,11 +47,13 @@ def environment() -> EmbodiedMetaworldEnv:
 
 
 def collect_config(config: QuickstartConfig) -> CollectConfig:
-    """Demonstrations of the scripted experts."""
+    """Demonstrations of the scripted experts, half of them pushed about."""
     return CollectConfig(
         env=environment(),
         dataset=DatasetConfig(root=config.output_dir / "demonstrations"),
-        episodes=config.episodes,
+        episodes=config.episodes - config.episodes // 2,
+        disturbed_episodes=config.episodes // 2,
+        noise=0.8,
         seed=config.seed,
     )
 

@@ -32,18 +32,19 @@ EVALUATION_SEED = 200_000
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/language_use"))
-    parser.add_argument("--demonstrations", type=int, default=120)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--demonstrations", type=int, default=180)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--episodes", type=int, default=50)
     args = parser.parse_args()
     env = EmbodiedMetaworldEnv(task=",".join(TOLD), cameras="corner,side,gripper", goal_color="0,0.8,0")
     dataset = DatasetConfig(root=args.runs / "demonstrations", task_weights=dict.fromkeys(TOLD.values(), 1.0))
     training = args.runs / "training"
     if not dataset.root.exists():
-        collect(CollectConfig(env=env, dataset=dataset, episodes=args.demonstrations))
+        count = args.demonstrations // 3
+        pushed = {"disturbed_episodes": args.demonstrations - count, "noise": 0.8}
+        collect(CollectConfig(env=env, dataset=dataset, episodes=count, **pushed))
     if not (training / "checkpoints" / f"{args.steps:06d}").exists():
-        policy = LatentVLAConfig(preset="tiny")
-        resume = training.exists()
+        policy, resume = LatentVLAConfig(preset="tiny"), training.exists()
         train(
             TrainConfig(policy=policy, dataset=dataset, output_dir=training, steps=args.steps, resume=resume)
         )

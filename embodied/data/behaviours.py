@@ -38,6 +38,12 @@ PUSH_STEPS, STEPS_BETWEEN_PUSHES = 8, 30
 where they are under a lasting push."""
 
 
+LONGEST_FIRST_PUSH = 16
+"""An episode of `disturbed` begins after a push of up to so many steps (up to 16 cm in a direction). Where
+every episode begins in one pose, the way the hand has gone tells where it is going, and a policy that has
+learned to read that instead of the scene does not find the object: its first action is the same always."""
+
+
 class Noise:
     """Random numbers for the actions of one episode; `scale` is their standard deviation."""
 
@@ -58,6 +64,11 @@ class Noise:
         else:
             self._push = np.zeros(ACTION_SIZE)
         return self._push
+
+    def first_push(self) -> np.ndarray:
+        """Actions that carry the hand away from where it starts: (n, 4), n at most LONGEST_FIRST_PUSH."""
+        steps = self._rng.integers(LONGEST_FIRST_PUSH + 1)
+        return np.tile(_clip(self.white() * (1, 1, 1, 0)), (steps, 1))
 
     def uniform(self) -> np.ndarray:
         """Any action: (4,)."""
@@ -200,7 +211,10 @@ class Recorder:
 def _record_attempt(env: MetaworldEnv, expert: Expert, job: EpisodeJob, attempt: int) -> RecordedEpisode:
     env_seed, rng = job.draw(attempt)
     act, noise = BEHAVIOURS[job.behaviour], Noise(rng, job.noise)
-    observation, _ = env.reset(seed=env_seed)
+    env.restart(seed=env_seed)
+    for push in noise.first_push() if job.behaviour == "disturbed" else ():
+        env.advance(push)
+    observation = env.observe()
     expert.reset()
     episode = RecordedEpisode(
         job=job, env_seed=env_seed, instruction=env.task_description, attempts=attempt + 1

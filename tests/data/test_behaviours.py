@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from embodied.data.behaviours import BEHAVIOURS, PUSH_STEPS, EpisodeJob, Noise
+from embodied.data.behaviours import BEHAVIOURS, LONGEST_FIRST_PUSH, PUSH_STEPS, EpisodeJob, Noise
 from envs.simulated import Expert
 
 
@@ -57,6 +57,16 @@ def test_pushes_last_for_a_while_spare_the_gripper_and_are_not_on_record() -> No
     for start in starts[:-1]:
         assert (executed[start : start + PUSH_STEPS, 1] == executed[start, 1]).all()
     assert 0.1 < pushed.mean() < 0.3
+
+
+def test_a_first_push_goes_one_way_for_a_random_while() -> None:
+    pushes = [Noise(np.random.default_rng(seed), 0.5).first_push() for seed in range(50)]
+    assert {len(push) for push in pushes} <= set(range(LONGEST_FIRST_PUSH + 1))
+    assert len({len(push) for push in pushes}) > 10
+    for push in pushes:
+        assert (push == push[:1]).all()
+        assert (push[:, 3] == 0).all()
+    assert np.std([push[0, 0] for push in pushes if len(push)]) == pytest.approx(0.5, rel=0.3)
 
 
 def test_random_actions_fill_the_range_evenly() -> None:
