@@ -5,7 +5,6 @@ and pictures come from the installed package. A control step lasts 0.1 s (10 Hz)
 """
 
 import math
-import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -174,8 +173,10 @@ def check_cameras(names: tuple[str, ...]) -> None:
 
 
 def _make_simulation(width: int, height: int) -> "StockPushT":
-    """Import gym-pusht, whose drawing library warns and prints a greeting, and make its environment."""
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    """Import gym-pusht, whose drawing library warns, and make its environment.
+
+    That library's greeting on stdout is switched off by Gymnasium.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from gym_pusht.envs import PushTEnv as StockPushT
