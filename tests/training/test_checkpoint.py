@@ -85,6 +85,19 @@ def test_a_file_that_was_added_is_named(tmp_path: Path) -> None:
         verify_manifest(folder)
 
 
+def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
+    """One flipped bit in each: names, numbers, hashes, brackets and white space."""
+    folder = save(tmp_path, 1)
+    manifest = folder / MANIFEST
+    intact = manifest.read_bytes()
+    for place in range(len(intact)):
+        damaged = bytearray(intact)
+        damaged[place] ^= 1 << place % 8
+        manifest.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"MANIFEST\.json"):
+            verify_manifest(folder)
+
+
 @pytest.mark.parametrize("change", [lambda text: text + "\n", lambda text: text.replace(": ", ":", 1)])
 def test_a_manifest_that_means_the_same_is_damaged_all_the_same(tmp_path: Path, change: Callable) -> None:
     """Every byte counts, white space too: there is one way to write a list."""
