@@ -1,6 +1,7 @@
 """`embodied <verb> --flag=value ...`: flags in, one call, result out.
 
-Exit code: 0 on success, 2 with one line on bad input, 130 when interrupted, 1 with a traceback otherwise.
+Exit code: 0 on success, 2 with one line on bad input or a full disk, 130 when interrupted, 1 with a
+traceback otherwise.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embodied.errors import UserError
+from embodied.errors import DISK_FULL, UserError
 from embodied.flags import Flag, format_flags, list_flags, parse_flags, split_args
 from embodied.provenance import run_origin
 from embodied.rendering_backend import use_renderer
@@ -105,6 +106,13 @@ def main(args: Sequence[str] | None = None) -> int:
         if not _is_about_input(error):
             raise
         print(f"embodied: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = error.filename or "a file could not be written"
+        advice = "free some space or give another folder, then run the command again"
+        print(f"embodied: {where}: {error.strerror}: {advice}", file=sys.stderr)
         return 2
 
 

@@ -77,7 +77,13 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """`embodied train`: a fixed number of steps of anything with `forward(batch) -> (loss, metrics)`."""
+    """`embodied train`: a fixed number of steps of anything with `forward(batch) -> (loss, metrics)`.
+
+    save_freq, eval_freq: steps between checkpoints and between evaluations in `env` (0: never); an evaluated
+    step is saved as well. keep_last: newest checkpoints to keep; keep_best: those of highest success to keep
+    beside them, the best one under the name `checkpoints/best`; unused without evaluations. resume: continue
+    the run in output_dir from its last checkpoint, to the same bits.
+    """
 
     policy: PreTrainedConfig
     dataset: DatasetConfig
@@ -93,6 +99,7 @@ class TrainConfig:
     log_freq: int = 50
     save_freq: int = 1000
     keep_last: int = 3
+    keep_best: int = 1
     eval_freq: int = 0
     eval_episodes: int = 20
     eval_seed: int = 900_000
@@ -103,6 +110,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "log_freq", "save_freq", "keep_last"):
             _at_least(name, getattr(self, name), 1)
+        for name in ("keep_best", "eval_freq"):
+            _at_least(name, getattr(self, name), 0)
         if self.mixed_precision not in ("no", "bf16"):
             raise UserError(f"--mixed_precision={self.mixed_precision}: expected no or bf16")
         if self.eval_freq and self.env is None:

@@ -1,5 +1,6 @@
 """The command line: which verb is called with what, and how each kind of failure ends."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -95,6 +96,29 @@ def test_a_value_refused_by_an_environment_is_bad_input(
 def test_a_value_error_of_a_library_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     verb_that(monkeypatch, lambda config: json.loads("{"))
     with pytest.raises(json.JSONDecodeError):
+        cli.main(["try"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def fill(config: Config) -> dict[str, Any]:
+        raise OSError(number, "no room", "data/episode.parquet")
+
+    verb_that(monkeypatch, fill)
+    assert cli.main(["try"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("embodied: data/episode.parquet: no room: free some space")
+    assert error.count("\n") == 1
+
+
+def test_another_error_of_the_system_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: Config) -> dict[str, Any]:
+        raise OSError(errno.EIO, "broken disk")
+
+    verb_that(monkeypatch, fail)
+    with pytest.raises(OSError, match="broken disk"):
         cli.main(["try"])
 
 

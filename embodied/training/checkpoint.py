@@ -1,16 +1,16 @@
 """Checkpoint folders: written whole or not at all, verified when read, found by several names.
 
-A run keeps `<output_dir>/checkpoints/<step>/` and a symbolic link `last`. A folder is filled under a
-temporary name, `MANIFEST.json` (SHA-256 and size of every file, and SHA-256 of that list) is written last,
-everything is flushed to disk, the folder is renamed, and only then the link moves: a crash at any moment
-leaves the previous state in place.
+A run keeps `<output_dir>/checkpoints/<step>/` and the symbolic links `last` and `best`. A folder is filled
+under a temporary name, `MANIFEST.json` (SHA-256 and size of every file, and SHA-256 of that list) is written
+last, everything is flushed to disk, the folder is renamed, and only then the link moves: a crash at any
+moment leaves the previous state in place.
 """
 
-import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,20 +19,31 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from embodied.errors import UserError
+from embodied.errors import DISK_FULL, UserError
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
+BEST = "best"
 TEMPORARY_PREFIX = ".tmp-"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+EVALUATION_CARD = "evaluation_card.json"
+SPECIFICATION = "specification.json"
+PROVENANCE = "provenance.json"
+TRAINING_STATE = "training_state"
+OURS = (EVALUATION_CARD, SPECIFICATION, PROVENANCE, TRAINING_STATE)
+"""What only our own trainer writes into a checkpoint: with any of these, there was a manifest as well."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON with sorted keys."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    """Write `value` as JSON with sorted keys, whole or not at all."""
+    partial = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+    try:
+        partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -52,53 +63,73 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest_of_list(files: dict[str, dict[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+def _manifest_text(files: dict[str, dict[str, Any]]) -> str:
+    """The one way to write a list of files: any other text, even an equal one, is damage."""
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"files": files, "sha256": digest}, indent=1)
+
+
+def _content(folder: Path) -> list[Path]:
+    """Every file that a manifest lists: all but itself and the hidden ones.
+
+    File managers and the hub's client leave hidden files, which no loader reads.
+    """
+    found = {path: path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    hidden = {path for path, name in found.items() if any(part.startswith(".") for part in name.parts)}
+    return sorted(found.keys() - hidden - {folder / MANIFEST})
 
 
 def write_manifest(folder: Path) -> None:
     """Record SHA-256 and size of every file below `folder` in its `MANIFEST.json`."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     files = {
         path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "size": path.stat().st_size}
-        for path in paths
+        for path in _content(folder)
     }
-    manifest = {"files": files, "sha256": _digest_of_list(files)}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    (folder / MANIFEST).write_text(_manifest_text(files), encoding="utf-8")
 
 
 def _listed_files(manifest: Path) -> dict[str, dict[str, Any]]:
-    """The manifest's list of files, after checking the list against its own hash."""
-    content = read_json(manifest)
-    match content:
-        case {"files": dict(files), "sha256": str(digest), **rest} if not rest:
-            if digest == _digest_of_list(files):
-                return files
+    """The manifest's list of files, after checking its every byte against the list's own hash."""
+    match read_json(manifest):
+        case {"files": dict(files)} if manifest.read_bytes() == _manifest_text(files).encode():
+            return files
     raise UserError(f"{manifest}: is damaged: its list of files does not match its own SHA-256")
 
 
 def verify_manifest(folder: Path) -> bool:
-    """Check every file of a checkpoint against its manifest.
+    """Check every file of a checkpoint against its manifest, and that there is no other file.
 
     Returns False, after one warning, if the folder has no manifest (LeRobot's own trainer writes none).
-    Raises UserError naming the first file that is missing, truncated or altered, the manifest included.
+    Raises UserError naming the first file that is missing, truncated, altered or not listed, the manifest
+    included.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
+        if any((folder / name).exists() for name in OURS):
+            raise UserError(f"{manifest}: is missing: the checkpoint is incomplete")
         logger.warning("%s: no %s, so its files cannot be verified", folder, MANIFEST)
         return False
-    for name, expected in _listed_files(manifest).items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path}: is missing, but {MANIFEST} lists it: the checkpoint is incomplete")
-        size = path.stat().st_size
-        if size != expected["size"]:
-            raise UserError(
-                f"{path}: has {size} bytes, expected {expected['size']}: the checkpoint is damaged"
-            )
-        if file_sha256(path) != expected["sha256"]:
-            raise UserError(f"{path}: its SHA-256 differs from {MANIFEST}: the checkpoint is damaged")
+    files = _listed_files(manifest)
+    for name, expected in files.items():
+        _verify_file(folder / name, expected)
+    for path in _content(folder):
+        if path.relative_to(folder).as_posix() not in files:
+            raise UserError(f"{path}: is not listed in {MANIFEST}: expected no file that was added later")
     return True
+
+
+def _verify_file(path: Path, expected: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: is missing, but {MANIFEST} lists it: the checkpoint is incomplete")
+    size = path.stat().st_size
+    if size != expected["size"]:
+        raise UserError(f"{path}: has {size} bytes, expected {expected['size']}: the checkpoint is damaged")
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): the checkpoint is damaged") from error
+    if digest != expected["sha256"]:
+        raise UserError(f"{path}: its SHA-256 differs from {MANIFEST}: the checkpoint is damaged")
 
 
 # --- finding --------------------------------------------------------------------------------------
@@ -150,6 +181,35 @@ def load_checkpoint_folder(path: Path) -> Path:
     return folder
 
 
+def load_last_checkpoint(output_dir: Path) -> Path | None:
+    """The run's last checkpoint, verified; None if it has saved none.
+
+    Raises UserError naming what is damaged, and how to go on from the newest checkpoint that is whole.
+    """
+    last = last_checkpoint(output_dir)
+    if last is None:
+        return None
+    try:
+        return load_checkpoint_folder(last)
+    except UserError as error:
+        raise UserError(f"{error}; {_way_back(saved_checkpoints(output_dir))}") from error
+
+
+def _way_back(saved: list[Path]) -> str:
+    """What to do about checkpoints of which the newest is damaged."""
+    damaged: list[str] = []
+    for folder in reversed(saved):
+        try:
+            verify_manifest(folder)
+        except UserError:
+            damaged.append(str(folder))
+            continue
+        return (
+            f"delete {' and '.join(damaged)}, then the same command continues from {folder}, which is whole"
+        )
+    return "no earlier checkpoint is whole: expected a new run in another --output_dir"
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -175,11 +235,15 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def _point_last_to(folder: Path) -> None:
-    pointer = folder.with_name(f"{TEMPORARY_PREFIX}{LAST}")
+def point_to(folder: Path, name: str) -> None:
+    """Let the link `name` beside a checkpoint name it, at once."""
+    link = folder.with_name(name)
+    if link.is_symlink() and os.readlink(link) == folder.name:
+        return
+    pointer = folder.with_name(f"{TEMPORARY_PREFIX}{name}")
     pointer.unlink(missing_ok=True)
     pointer.symlink_to(folder.name, target_is_directory=True)
-    os.replace(pointer, folder.with_name(LAST))
+    os.replace(pointer, link)
     _flush(folder.parent)
 
 
@@ -191,14 +255,16 @@ def recover(output_dir: Path) -> None:
         else:
             path.unlink()
     saved = saved_checkpoints(output_dir)
-    if saved and last_checkpoint(output_dir) != saved[-1]:
-        _point_last_to(saved[-1])
+    if saved:
+        point_to(saved[-1], LAST)
 
 
 def _disk_is_full(error: OSError | SafetensorError) -> bool:
+    """Whether there was no room; safetensors gives the system's number in its text only."""
     if isinstance(error, OSError):
         return error.errno in DISK_FULL
-    return "StorageFull" in str(error) or "QuotaExceeded" in str(error)
+    number = re.search(r"os error (\d+)", str(error))
+    return number is not None and int(number[1]) in DISK_FULL
 
 
 @contextmanager
@@ -220,20 +286,41 @@ def new_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
         _flush_tree(folder)
         folder.rename(final)
         _flush(final.parent)
-        _point_last_to(final)
+        point_to(final, LAST)
     except (OSError, SafetensorError) as error:
         if not _disk_is_full(error):
             raise
         raise UserError(
-            f"{final}: no space left on the device to write it; the previous checkpoint, if any, is untouched"
+            f"{final}: no space left to write it: the checkpoints before it are untouched; free some space, "
+            "then run the same command with --resume=true"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep_newest(output_dir: Path, count: int) -> None:
-    """Delete all but the `count` newest checkpoints; the one that `last` names always stays."""
-    protected = last_checkpoint(output_dir)
-    for folder in saved_checkpoints(output_dir)[:-count]:
-        if folder != protected:
+def _success(folder: Path) -> float | None:
+    """The success rate on a checkpoint's evaluation card, None if it was not evaluated."""
+    card = folder / EVALUATION_CARD
+    if not card.is_file():
+        return None
+    try:
+        return read_json(card).get("success_rate")
+    except UserError as error:  # an old checkpoint's damage must not stop the training
+        logger.warning("%s: counts as not evaluated", error)
+        return None
+
+
+def keep_only(output_dir: Path, *, last: int, best: int) -> None:
+    """Delete all checkpoints but the `last` newest and the `best` of highest success, the later of equals.
+
+    The link `best` names the best one, if any was evaluated; the one that `last` names always stays.
+    """
+    saved = saved_checkpoints(output_dir)
+    rates = {folder: _success(folder) for folder in saved} if best else {}
+    evaluated = [(rate, int(folder.name), folder) for folder, rate in rates.items() if rate is not None]
+    ranked = [folder for _, _, folder in sorted(evaluated, reverse=True)]
+    if ranked:
+        point_to(ranked[0], BEST)
+    for folder in saved:
+        if folder not in {*saved[-last:], *ranked[:best], last_checkpoint(output_dir)}:
             _remove(folder)

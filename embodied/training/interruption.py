@@ -2,8 +2,14 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
+
+
+class StopNow(BaseException):
+    """Raised by the first signal inside `StopRequest.at_once`."""
 
 
 class StopRequest:
@@ -14,6 +20,7 @@ class StopRequest:
     def __init__(self) -> None:
         """Nothing is requested yet."""
         self.requested = False
+        self._is_at_once = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -28,6 +35,17 @@ class StopRequest:
             signal.signal(number, handler)
         self._previous = {}
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let the first signal end the block too, by StopNow: for work that takes minutes and can be left."""
+        self._is_at_once = True
+        try:
+            yield
+        finally:
+            self._is_at_once = False
+
     def _request(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         self.__exit__()
+        if self._is_at_once:
+            raise StopNow

@@ -1,18 +1,49 @@
-"""What a run tells while it trains: JSON lines, TensorBoard, wandb if asked for, and a progress bar."""
+"""What a run tells while it trains: JSON lines, TensorBoard, wandb if asked for, and a progress bar.
+
+Everything is written in the training thread, unbuffered, so that a full disk is an error of the step it
+happened in, and a row that was written outlives a kill.
+"""
 
 import json
 import math
 import os
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from embodied.errors import UserError
+from embodied.training.checkpoint import TEMPORARY_PREFIX
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class Appended:
+    """A file that only grows; every write is with the operating system, or has failed, when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file."""
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Append all of `data`; after an OSError a part of it may be there."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def flush(self) -> None:
+        """Wait until the disk has everything."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class MetricSink(Protocol):
@@ -20,6 +51,10 @@ class MetricSink(Protocol):
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record the values of one step."""
+        ...
+
+    def flush(self) -> None:
+        """Make sure that what was written outlives a loss of power."""
         ...
 
     def close(self) -> None:
@@ -35,15 +70,18 @@ class JsonLines:
         path = output_dir / METRICS_FILE
         if path.is_file():
             kept = "".join(line + "\n" for line in _lines_up_to(path, start_step))
-            rewritten = path.with_name(f".tmp-{METRICS_FILE}")
+            rewritten = path.with_name(f"{TEMPORARY_PREFIX}{METRICS_FILE}")
             rewritten.write_text(kept, encoding="utf-8")
             os.replace(rewritten, path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = Appended(path)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one line; numbers that are not finite become null."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.write((json.dumps({"step": step, **finite}) + "\n").encode())
+
+    def flush(self) -> None:
+        """Flush to disk."""
         self._file.flush()
 
     def close(self) -> None:
@@ -65,20 +103,37 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
 
 
 class TensorBoard:
-    """Event files under `<output_dir>/tensorboard`."""
+    """Event files under `<output_dir>/tensorboard`, one per process that trained.
+
+    TensorBoard's own writer does this in a thread, which hides a full disk until it is too late.
+    """
 
     def __init__(self, output_dir: Path, start_step: int) -> None:
         """Open; points of steps after `start_step` are hidden on resume."""
-        self._writer = SummaryWriter(str(output_dir / "tensorboard"), purge_step=start_step + 1)
+        folder = output_dir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._file = Appended(folder / name)
+        self._records = RecordWriter(self._file)
+        self._add(Event(file_version="brain.Event:2"))
+        self._add(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add one point per value."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._add(Event(step=step, summary=Summary(value=points)))
+
+    def flush(self) -> None:
+        """Flush to disk."""
+        self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the event file."""
-        self._writer.close()
+        """Close the event file."""
+        self._file.close()
 
 
 class Wandb:
@@ -101,6 +156,9 @@ class Wandb:
     def write(self, step: int, values: dict[str, float]) -> None:
         """Log the values at the step."""
         self._run.log(values, step=step)
+
+    def flush(self) -> None:
+        """Its own process sees to that."""
 
     def close(self) -> None:
         """Finish the run."""
@@ -138,6 +196,11 @@ class RunLog:
         if "loss" in values:
             headline = f"loss {values['loss']:.4g}, {values['samples_per_s']:.0f} samples/s"
             self._bar.set_postfix_str(headline, refresh=False)
+
+    def flush(self) -> None:
+        """Make sure that every row so far outlives a loss of power."""
+        for sink in self._sinks:
+            sink.flush()
 
     def say(self, message: str) -> None:
         """Print a line without tearing the bar."""

@@ -6,6 +6,7 @@ resumed ends with the same bits as one that was not.
 """
 
 import time
+import traceback
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,17 +16,29 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from embodied.config import TrainConfig
-from embodied.errors import UserError
+from embodied.data.dataset import first_line
+from embodied.errors import DISK_FULL, UserError
 from embodied.evaluation.summary import summarise
-from embodied.training.checkpoint import keep_newest, last_checkpoint, new_checkpoint, write_json
+from embodied.training.checkpoint import (
+    EVALUATION_CARD,
+    PROVENANCE,
+    SPECIFICATION,
+    keep_only,
+    last_checkpoint,
+    new_checkpoint,
+    verify_manifest,
+    write_json,
+)
 from embodied.training.feed import Feed
-from embodied.training.interruption import StopRequest
+from embodied.training.interruption import StopNow, StopRequest
+from embodied.training.lock import OutputLock
 from embodied.training.logs import RunLog
 from embodied.training.meter import Meter
 from embodied.training.optim import WeightAverage, learning_rate_factor, make_optimizer, set_learning_rate
 from embodied.training.provenance import provenance
 from embodied.training.run import Run, prepare
 from embodied.training.state import (
+    load_metrics,
     load_random_state,
     load_training_state,
     random_state,
@@ -35,6 +48,7 @@ from embodied.training.state import (
 )
 
 UNEVALUATED = {"evaluated": False}
+EVALUATION_ERROR = "evaluation_error.txt"
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -43,9 +57,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Returns `output_dir`, `checkpoint`, `steps`, `samples`, `parameters`, `seconds`, `samples_per_s`, `loss`,
     `data_fraction` (share of the time spent on batches), `resumed_from` (step or None) and `evaluation`.
 
-    SIGINT or SIGTERM: the step is finished and saved, then KeyboardInterrupt carries the command that
-    resumes; the command line exits with 130. Raises UserError for input that cannot be used, and when the
-    loss stops being finite.
+    SIGINT or SIGTERM: the step is finished and saved, an evaluation is left, then KeyboardInterrupt carries
+    the command that resumes; the command line exits with 130. A second signal stops at once, without saving.
+    Raises UserError for input that cannot be used, when another process trains into the folder, when the disk
+    is full, when an evaluation fails (its step is saved), and when the loss stops being finite.
     """
     AcceleratorState._reset_state(reset_partial_state=True)  # a process may train more than once
     accelerator = Accelerator(
@@ -55,8 +70,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
         # As LeRobot's trainer does: a policy may leave parameters unused in some batches.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    run = prepare(config, accelerator)
-    return Trainer(config, run, accelerator).run()
+    with OutputLock(config.output_dir) as lock:
+        run = prepare(config, accelerator, lock)
+        return Trainer(config, run, accelerator).run()
 
 
 class Trainer:
@@ -76,10 +92,14 @@ class Trainer:
             self._module.forward = torch.compile(self._module.forward)  # type: ignore[method-assign]
         self._model, self._stepper = accelerator.prepare(self._module, self._optimizer)
         self.step = run.start_step
+        self._meter = Meter(accelerator.device, self.step, run.samples_per_step)
         if run.checkpoint is not None:
+            verify_manifest(run.checkpoint)  # once more: decoding the data may have taken long
             load_training_state(
                 run.checkpoint, module=self._module, optimizer=self._optimizer, average=self._average
             )
+            self._meter.restore(load_metrics(run.checkpoint))
+            self._generators = load_random_state(run.checkpoint)
         self._module.train()
         self._feed = Feed(
             run.loader,
@@ -98,30 +118,51 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train to the end and describe the result."""
         config = self._config
-        if self._accelerator.is_main_process:
-            self._log = RunLog(
-                config.output_dir,
-                start_step=self.step,
-                steps=config.steps,
-                settings=self._run.settings,
-                wandb=config.wandb,
-            )
-        # Only the main process's generators are saved; those of others merely must differ from it.
-        seed_everything(config.seed + self._accelerator.process_index + self.step)
-        if self._run.checkpoint is not None and self._accelerator.is_main_process:
-            load_random_state(self._run.checkpoint)
-        self._started = time.perf_counter()
-        self._meter = Meter(self._accelerator.device, self.step, self._run.samples_per_step)
         try:
+            self._open_log()
+            # Only the main process's generators are saved; those of others merely must differ from it.
+            seed_everything(config.seed + self._accelerator.process_index + self.step)
+            if self._run.checkpoint is not None and self._accelerator.is_main_process:
+                set_random_state(*self._generators)
+            self._started = time.perf_counter()
+            self._meter.start()
             with StopRequest() as stop:
                 while self.step < config.steps:
                     self._train_step()
                     self._after_step(stop)
+        except KeyboardInterrupt as interruption:
+            raise interruption if interruption.args else KeyboardInterrupt(self._unsaved()) from None
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            problem = f"{config.output_dir}: {error.strerror}: free some space"
+            raise UserError(f"{problem}; {self._unsaved()}") from error
         finally:
             self._feed.close()
             if self._log is not None:
                 self._log.close()
         return self._summary()
+
+    def _open_log(self) -> None:
+        """Drop what was logged and kept beyond the checkpoint, and go on from there."""
+        config = self._config
+        if not self._accelerator.is_main_process:
+            return
+        if self._run.checkpoint is not None:
+            keep_only(config.output_dir, last=config.keep_last, best=config.keep_best)
+        self._log = RunLog(
+            config.output_dir,
+            start_step=self.step,
+            steps=config.steps,
+            settings=self._run.settings,
+            wandb=config.wandb,
+        )
+
+    def _unsaved(self) -> str:
+        return (
+            f"stopped in step {self.step + 1}; step {self._saved_step} is the last one saved; resume with: "
+            f"{self._run.resume_command}"
+        )
 
     def _train_step(self) -> None:
         config = self._config
@@ -164,33 +205,57 @@ class Trainer:
             self._write_log()
         if self._log is not None:
             self._log.advance()
-        saves = ends or self.step % config.save_freq == 0
         evaluates = config.eval_freq > 0 and (ends or self.step % config.eval_freq == 0)
-        if not (saves or evaluates or stop.requested):
+        if not (ends or evaluates or stop.requested or self.step % config.save_freq == 0):
             return
         before = time.perf_counter()
         card = UNEVALUATED
+        failure: Exception | None = None
         try:
             if evaluates and not stop.requested:
-                card = self._evaluate()
-        finally:  # a failing simulator must not cost the weights
-            if saves or stop.requested:
-                self._save(card)
+                with stop.at_once():
+                    card = self._evaluate()
+        except StopNow:
+            pass
+        except Exception as error:  # a failing simulator must not cost the weights
+            failure = error
+        self._save(card)
         self._meter.pause(time.perf_counter() - before)
         self._paused += time.perf_counter() - before
         if stop.requested:
             raise KeyboardInterrupt(
                 f"stopped after step {self.step}, which is saved; resume with: {self._run.resume_command}"
             )
+        if failure is not None:
+            self._report_failed_evaluation(failure)
+
+    def _report_failed_evaluation(self, failure: Exception) -> None:
+        """Raise UserError about it; where it happened goes to a file, for whoever has to mend it."""
+        path = self._config.output_dir / EVALUATION_ERROR
+        path.write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
+        reason = f"{type(failure).__name__}: {first_line(failure)}"
+        raise UserError(
+            f"the evaluation after step {self.step} failed ({reason}; see {path}); the step is saved; "
+            f"continue with: {self._run.resume_command} (and --eval_freq=0 to do without evaluations)"
+        ) from failure
 
     def _require_finite(self) -> None:
         bad = self._meter.first_bad_step()
         if bad is not None:
-            good = last_checkpoint(self._config.output_dir)
-            raise UserError(
-                f"the loss or its gradient was not finite at step {bad}: expected numbers; check the data or "
-                f"lower --optimizer.lr={self._config.optimizer.lr}; last good checkpoint: {good or 'none'}"
-            )
+            raise self._not_finite("the loss or its gradient was", bad)
+
+    def _require_finite_weights(self) -> None:
+        """The last update may have broken them after a loss that was fine."""
+        average = [] if self._average is None else self._average.average
+        if not all(bool(tensor.isfinite().all()) for tensor in [*self._parameters, *average]):
+            raise self._not_finite("the weights were", self.step)
+
+    def _not_finite(self, what: str, step: int) -> UserError:
+        good = last_checkpoint(self._config.output_dir)
+        return UserError(
+            f"{what} not finite at step {step}: expected numbers; check the data or lower "
+            f"--optimizer.lr={self._config.optimizer.lr}; last good checkpoint: {good or 'none'}"
+        )
 
     def _write_log(self) -> None:
         self._require_finite()
@@ -209,12 +274,14 @@ class Trainer:
         evaluate = self._trainable.evaluate
         if evaluate is None or not self._accelerator.is_main_process:
             return UNEVALUATED
-        tensors, values = random_state()
+        generators = random_state()
         self._module.eval()
-        with self._averaged():
-            rows = evaluate(self._config.eval_episodes, self._config.eval_seed)
-        self._module.train()
-        set_random_state(tensors, values)
+        try:
+            with self._averaged():
+                rows = evaluate(self._config.eval_episodes, self._config.eval_seed)
+        finally:
+            self._module.train()
+            set_random_state(*generators)
         card = {"evaluated": True, "step": self.step, **summarise(rows)}
         rates = {f"success/{task['task']}": task["success_rate"] for task in card["tasks"]}
         if self._log is not None:
@@ -224,27 +291,29 @@ class Trainer:
 
     def _save(self, card: dict[str, Any]) -> None:
         self._require_finite()
+        self._require_finite_weights()
         self._accelerator.wait_for_everyone()
         if not self._accelerator.is_main_process or self.step == self._saved_step:
             return
+        if self._log is not None:
+            self._log.flush()  # a checkpoint on disk vouches for the rows before it
         output_dir = self._config.output_dir
         with new_checkpoint(output_dir, self.step) as folder:
             with self._averaged():
                 self._trainable.save(folder)
-            write_json(folder / "evaluation_card.json", card)
-            write_json(folder / "specification.json", self._trainable.specification)
-            write_json(
-                folder / "provenance.json", provenance(dataset=self._run.dataset, seed=self._config.seed)
-            )
+            write_json(folder / EVALUATION_CARD, card)
+            write_json(folder / SPECIFICATION, self._trainable.specification)
+            write_json(folder / PROVENANCE, provenance(dataset=self._run.dataset, seed=self._config.seed))
             save_training_state(
                 folder,
                 module=self._module,
                 optimizer=self._optimizer,
                 averaged=self._average is not None,
+                metrics=self._meter.state(),
                 values={"step": self.step, "loader": self._feed.state, "run": self._run.identity},
             )
         self._saved_step = self.step
-        keep_newest(output_dir, self._config.keep_last)
+        keep_only(output_dir, last=self._config.keep_last, best=self._config.keep_best)
 
     def _summary(self) -> dict[str, Any]:
         start = self._run.start_step

@@ -51,9 +51,33 @@ class Meter:
         """Time spent on getting a batch ready."""
         self._data_seconds += seconds
 
+    def start(self) -> None:
+        """Count time from now."""
+        self._start = time.perf_counter()
+
     def pause(self, seconds: float) -> None:
         """Time spent on something else than training, which counts for nothing."""
         self._start += seconds
+
+    def state(self) -> dict[str, Tensor]:
+        """The running sums, so that a row whose steps lie on both sides of a stop is that of one run."""
+        kept = {f"count/{name}": torch.tensor(count) for name, count in self._counts.items()}
+        for name, total in self._sums.items():
+            if isinstance(total, Tensor):
+                kept[f"tensor/{name}"] = total
+            else:
+                kept[f"number/{name}"] = torch.tensor(total, dtype=torch.float64)
+        return kept
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from sums that `state` gave; time is counted from now."""
+        for key, value in state.items():
+            kind, name = key.split("/", 1)
+            if kind == "count":
+                self._counts[name] = int(value)
+            else:
+                total = value.to(self._first_bad.device)
+                self._sums[name] = total if kind == "tensor" else float(value)
 
     def row(self, step: int) -> dict[str, float]:
         """Metrics' means over the batches in which they appeared, speed, share of data; then begin afresh."""

@@ -19,8 +19,15 @@ from embodied.data.cache import FrameCache
 from embodied.data.dataset import open_metadata
 from embodied.data.windows import WindowLoader
 from embodied.errors import UserError
-from embodied.training.checkpoint import last_checkpoint, load_checkpoint_folder, recover, write_json
+from embodied.training.checkpoint import (
+    TEMPORARY_PREFIX,
+    last_checkpoint,
+    load_last_checkpoint,
+    recover,
+    write_json,
+)
 from embodied.training.feed import Loader
+from embodied.training.lock import LOCK, OutputLock
 from embodied.training.policies import policy_trainable
 from embodied.training.state import read_training_values, seed_everything
 from embodied.training.trainable import Trainable
@@ -28,6 +35,8 @@ from embodied.training.trainable import Trainable
 logger = logging.getLogger(__name__)
 
 SETTINGS = "train_config.json"
+NO_FLAGS = {"dataset.fingerprint": "the data's fingerprint", "processes": "the number of processes"}
+"""Parts of a run's identity that no flag sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +59,20 @@ class Run:
     resume_command: str
 
 
-def prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
+def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> Run:
     """Check the output folder, open the data, build the model; nothing is trained or loaded yet.
 
-    Raises UserError if the folder is taken, nothing is there to resume, or the run differs from its
-    checkpoint.
+    The lock is taken before anything in the output folder changes. Raises UserError if the folder is taken,
+    nothing is there to resume, or the run differs from its checkpoint.
     """
     settings = draccus.encode(dataclasses.replace(config, resume=False))
-    checkpoint = _checkpoint_to_resume(config) if config.resume else None
-    if not config.resume and accelerator.is_main_process:
+    checkpoint = None
+    if config.resume:
+        with accelerator.main_process_first():
+            if accelerator.is_main_process:
+                _claim_run(config.output_dir, lock)
+            checkpoint = load_last_checkpoint(config.output_dir)
+    elif accelerator.is_main_process:
         _require_empty(config.output_dir)
     if config.dataset.augmentation not in AUGMENTATIONS:
         known = ", ".join(AUGMENTATIONS)
@@ -74,7 +88,7 @@ def prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     identity = _identity(config, trainable, dataset, accelerator.num_processes)
     values: dict[str, Any] = {"step": 0, "loader": {"seed": config.seed, "cursor": 0}}
     if checkpoint is not None:
-        values = read_training_values(checkpoint)
+        values = read_training_values(checkpoint, averaged=config.optimizer.ema_decay > 0)
         _require_same(identity, values["run"], checkpoint)
         if values["step"] > config.steps:
             raise UserError(
@@ -90,7 +104,10 @@ def prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         episodes=config.dataset.episodes,
     )
     if accelerator.is_main_process:
-        config.output_dir.mkdir(parents=True, exist_ok=True)
+        if not config.resume:
+            config.output_dir.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            _require_empty(config.output_dir)  # another process may have been faster
         write_json(config.output_dir / SETTINGS, settings)
     accelerator.wait_for_everyone()
     settings_file = shlex.quote(str(config.output_dir / SETTINGS))
@@ -112,26 +129,29 @@ def prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
 
 
 def _require_empty(output_dir: Path) -> None:
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise UserError(
-            f"--output_dir={output_dir}: exists and is not empty: expected a new folder, "
-            "or --resume=true to continue the run in it"
-        )
+    """UserError unless there is nothing in the folder, or only what a process killed at its start leaves."""
+    if not output_dir.exists():
+        return
+    if output_dir.is_dir():
+        names = [path.name for path in output_dir.iterdir()]
+        if all(name == LOCK or name.startswith(TEMPORARY_PREFIX) for name in names):
+            return
+    raise UserError(
+        f"--output_dir={output_dir}: exists and is not empty: expected a new folder, "
+        "or --resume=true to continue the run in it"
+    )
 
 
-def _checkpoint_to_resume(config: TrainConfig) -> Path | None:
-    """The run's newest checkpoint, verified; None if the run was stopped before it saved one."""
-    output_dir = config.output_dir
-    recover(output_dir)
-    checkpoint = last_checkpoint(output_dir)
-    if checkpoint is not None:
-        return load_checkpoint_folder(checkpoint)
-    if not (output_dir / SETTINGS).is_file():
+def _claim_run(output_dir: Path, lock: OutputLock) -> None:
+    """Make the run in a folder ours to continue, in the state of its last finished write."""
+    if last_checkpoint(output_dir) is None and not (output_dir / SETTINGS).is_file():
         raise UserError(
             f"--resume=true: {output_dir} holds no checkpoint: expected the --output_dir of an earlier run"
         )
-    logger.warning("%s: stopped before its first checkpoint; starting at step 0", output_dir)
-    return None
+    lock.acquire()
+    recover(output_dir)
+    if last_checkpoint(output_dir) is None:
+        logger.warning("%s: stopped before its first checkpoint; starting at step 0", output_dir)
 
 
 # --- resuming -------------------------------------------------------------------------------------
@@ -181,6 +201,6 @@ def _require_same(now: dict[str, Any], then: dict[str, Any], checkpoint: Path) -
     for key in sorted(present.keys() | saved.keys()):
         if present.get(key) != saved.get(key):
             raise UserError(
-                f"--resume=true: {key} is {present.get(key)}, but {checkpoint} was trained with "
-                f"{saved.get(key)}: expected the same"
+                f"{NO_FLAGS.get(key, f'--{key}')}={present.get(key)}: expected {saved.get(key)} as in "
+                f"{checkpoint}, which --resume=true continues"
             )

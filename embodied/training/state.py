@@ -1,8 +1,9 @@
 """Everything beyond the weights that training must remember, as safetensors and JSON.
 
 `model.safetensors` in the checkpoint itself holds the weights to act with: the average if there is one. Then
-the weights being optimized lie here, beside the optimizer's moments and the state of every random generator.
-The learning rate and the average's decay are functions of the step.
+the weights being optimized lie here, beside the optimizer's moments, the state of every random generator and
+the sums of metrics since the last log line. The learning rate and the average's decay are functions of the
+step.
 """
 
 import random
@@ -15,13 +16,13 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from embodied.errors import UserError
-from embodied.training.checkpoint import read_json, write_json
+from embodied.training.checkpoint import TRAINING_STATE, read_json, write_json
 from embodied.training.optim import WeightAverage
 
-FOLDER = "training_state"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RNG = "rng.safetensors"
+METRICS = "metrics.safetensors"
 STATE = "state.json"
 
 
@@ -89,37 +90,52 @@ def save_training_state(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     averaged: bool,
+    metrics: dict[str, Tensor],
     values: dict[str, Any],
 ) -> None:
     """Write the training state into a checkpoint folder.
 
     averaged: whether the checkpoint's own `model.safetensors` holds averaged weights, so that the optimized
-    ones must be saved as well. values: step, data cursor and the like, as JSON.
+    ones must be saved as well. metrics: sums since the last log line. values: step, data cursor and the like,
+    as JSON.
     """
-    folder = checkpoint / FOLDER
+    folder = checkpoint / TRAINING_STATE
     folder.mkdir()
     tensors, generators = random_state()
     save_file(tensors, folder / RNG)
     save_file(_optimizer_tensors(module, optimizer), folder / OPTIMIZER)
+    save_file(metrics, folder / METRICS)
     if averaged:
         save_model(module, str(folder / MODEL))
     write_json(folder / STATE, {**values, "generators": generators})
 
 
-def read_training_values(checkpoint: Path) -> dict[str, Any]:
-    """The JSON part of the training state; UserError if the checkpoint holds none (LeRobot's, an export)."""
-    if not (checkpoint / FOLDER / STATE).is_file():
+def read_training_values(checkpoint: Path, *, averaged: bool) -> dict[str, Any]:
+    """The JSON part of the training state.
+
+    averaged: whether this run averages weights. Raises UserError if the checkpoint holds no training state
+    (LeRobot's, an export) or comes from a run that did otherwise.
+    """
+    folder = checkpoint / TRAINING_STATE
+    for name in (STATE, OPTIMIZER, RNG, METRICS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{checkpoint}: has no {TRAINING_STATE}/{name}: expected a checkpoint that this version of "
+                "`embodied train` wrote"
+            )
+    if (folder / MODEL).is_file() != averaged:
         raise UserError(
-            f"{checkpoint}: has no {FOLDER}/{STATE}: expected a checkpoint that `embodied train` wrote"
+            f"--optimizer.ema_decay: expected {'0' if averaged else 'above 0'}, as in {checkpoint}, which "
+            "--resume=true continues"
         )
-    return read_json(checkpoint / FOLDER / STATE)
+    return read_json(folder / STATE)
 
 
 def load_training_state(
     checkpoint: Path, *, module: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
 ) -> None:
     """Put weights, average and optimizer back exactly as they were saved."""
-    folder = checkpoint / FOLDER
+    folder = checkpoint / TRAINING_STATE
     load_model(module, checkpoint / MODEL)
     if average is not None:
         average.copy_from_parameters()
@@ -127,7 +143,12 @@ def load_training_state(
     _set_optimizer_tensors(module, optimizer, load_file(folder / OPTIMIZER))
 
 
-def load_random_state(checkpoint: Path) -> None:
-    """Put every global generator back as it was saved: do this last, right before the next step."""
-    folder = checkpoint / FOLDER
-    set_random_state(load_file(folder / RNG), read_json(folder / STATE)["generators"])
+def load_metrics(checkpoint: Path) -> dict[str, Tensor]:
+    """The sums of metrics that were saved."""
+    return load_file(checkpoint / TRAINING_STATE / METRICS)
+
+
+def load_random_state(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The saved state of every global generator, for `set_random_state` right before the next step."""
+    folder = checkpoint / TRAINING_STATE
+    return load_file(folder / RNG), read_json(folder / STATE)["generators"]

@@ -8,6 +8,7 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 
 from embodied.errors import UserError
 from embodied.evaluation.policy_loading import check_fits, load_policy
+from embodied.training.checkpoint import MANIFEST
 from tests.fake_envs import PointEnvConfig
 
 
@@ -93,3 +94,11 @@ def test_an_action_of_another_size_is_named(make_loaded: Callable) -> None:
     config.output_features["action"] = PolicyFeature(FeatureType.ACTION, (7,))
     with pytest.raises(UserError, match="action is 7, the environment's 2"):
         check_fits(config, PointEnvConfig())
+
+
+def test_a_folder_as_lerobots_trainer_writes_it_loads_with_one_warning(
+    save_checkpoint: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_policy(save_checkpoint("act"), "cpu")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [MANIFEST in message for message in warnings] == [True]

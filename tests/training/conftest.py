@@ -1,13 +1,23 @@
-"""A data set small enough to train on in seconds, and a policy of LeRobot's own to train."""
+"""A data set small enough to train on in seconds, policies to train on it, and a line to follow by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.act.configuration_act import ACTConfig
+from safetensors.torch import save_model
+from torch import Tensor, nn
 
+from embodied.config import DatasetConfig, OptimizerConfig, TrainConfig
+from embodied.training.loop import Trainer
+from embodied.training.run import Run
+from embodied.training.trainable import Trainable
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 
 SIZE = 32
@@ -97,5 +107,87 @@ def vla_config() -> Callable[..., LatentVLAConfig]:
             "head_heads": 2,
         }
         return LatentVLAConfig(**(settings | changes))
+
+    return build
+
+
+class Line(nn.Module):
+    """Fits y = w x + b; the loss is the mean squared error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+        self.modes: list[bool] = []
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+        self.modes.append(self.training)
+        loss = (self.layer(batch["x"]) - batch["y"]).square().mean()
+        return loss, {"weight": self.layer.weight.detach()}
+
+
+class Numbers:
+    """Samples 0, 1, 2, ... in order, x a hundredth of that and y = 2 x, NaN for the sample `broken`."""
+
+    def __init__(self, batch_size: int, broken: int = -1) -> None:
+        self.batch_size, self.broken, self.cursor = batch_size, broken, 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            first = self.cursor * self.batch_size
+            self.cursor += 1
+            x = torch.arange(first, first + self.batch_size).float()[:, None] / 100
+            yield {"x": x, "y": torch.where(x * 100 == self.broken, torch.nan, 2 * x)}
+
+    def state(self) -> dict[str, int]:
+        return {"seed": 0, "cursor": self.cursor}
+
+
+@pytest.fixture
+def start(tmp_path: Path, act_config: Callable) -> Callable[..., Trainer]:
+    """Build a trainer of `Line`; keyword arguments change the run's configuration or the `Trainable`."""
+
+    def build(*, broken: int = -1, trainable: dict[str, Any] | None = None, **changes: Any) -> Trainer:
+        settings: dict[str, Any] = {
+            "policy": act_config(),
+            "dataset": DatasetConfig(root=tmp_path),
+            "output_dir": tmp_path / "run",
+            "optimizer": OptimizerConfig(lr=0.1, warmup_steps=0, ema_decay=0.0),
+            "steps": 4,
+            "batch_size": 4,
+            "mixed_precision": "no",
+            "save_freq": 100,
+            "log_freq": 2,
+        }
+        config = TrainConfig(**(settings | changes))
+        config.output_dir.mkdir()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulation, cpu=True
+        )
+        module = Line()
+        parts: dict[str, Any] = {
+            "module": module,
+            "preprocess": lambda batch: batch,
+            "save": lambda folder: save_model(module, str(folder / "model.safetensors")),
+            "delta_indices": {},
+            "parameter_groups": [{"params": module.parameters()}],
+            "identity": {},
+            "specification": {},
+        }
+        run = Run(
+            trainable=Trainable(**(parts | (trainable or {}))),
+            loader=Numbers(config.batch_size, broken),
+            augmentation="none",
+            dataset={},
+            settings={},
+            identity={},
+            checkpoint=None,
+            start_step=0,
+            samples_per_step=config.batch_size * config.accumulation,
+            resume_command="embodied train --resume=true",
+        )
+        return Trainer(config, run, accelerator)
 
     return build

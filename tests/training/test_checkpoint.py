@@ -3,16 +3,20 @@
 import errno
 import logging
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from embodied.errors import UserError
 from embodied.training.checkpoint import (
     MANIFEST,
-    keep_newest,
+    keep_only,
     last_checkpoint,
     load_checkpoint_folder,
+    load_last_checkpoint,
     new_checkpoint,
     recover,
     resolve_checkpoint,
@@ -21,8 +25,10 @@ from embodied.training.checkpoint import (
 )
 
 
-def save(output_dir: Path, step: int) -> Path:
+def save(output_dir: Path, step: int, success: float | None = None) -> Path:
     with new_checkpoint(output_dir, step) as folder:
+        if success is not None:
+            (folder / "evaluation_card.json").write_text(f'{{"success_rate": {success}}}')
         (folder / "config.json").write_text('{"type": "act"}')
         (folder / "model.safetensors").write_bytes(bytes(range(256)))
         (folder / "training_state").mkdir()
@@ -60,12 +66,46 @@ def test_any_flipped_bit_or_truncation_is_refused_and_the_file_named(tmp_path: P
     assert verify_manifest(folder)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A file that the manifest lists must be there."""
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", MANIFEST])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    """A file that the manifest lists must be there, and the manifest itself where our trainer wrote."""
     folder = save(tmp_path, 1)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"model\.safetensors: is missing"):
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: is missing"):
         load_checkpoint_folder(folder)
+
+
+def test_a_file_that_was_added_is_named(tmp_path: Path) -> None:
+    """Two checkpoints copied into each other are neither of them; what file managers leave is no matter."""
+    folder = save(tmp_path, 1)
+    (folder / ".DS_Store").write_bytes(b"icons")
+    assert verify_manifest(folder)
+    (folder / "training_state" / "extra.json").write_text("{}")
+    with pytest.raises(UserError, match=r"training_state/extra\.json: is not listed"):
+        verify_manifest(folder)
+
+
+def test_every_byte_of_the_manifest_counts(tmp_path: Path) -> None:
+    """One flipped bit in each: names, numbers, hashes, brackets and white space."""
+    folder = save(tmp_path, 1)
+    manifest = folder / MANIFEST
+    intact = manifest.read_bytes()
+    for place in range(len(intact)):
+        damaged = bytearray(intact)
+        damaged[place] ^= 1 << place % 8
+        manifest.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"MANIFEST\.json"):
+            verify_manifest(folder)
+
+
+@pytest.mark.parametrize("change", [lambda text: text + "\n", lambda text: text.replace(": ", ":", 1)])
+def test_a_manifest_that_means_the_same_is_damaged_all_the_same(tmp_path: Path, change: Callable) -> None:
+    """Every byte counts, white space too: there is one way to write a list."""
+    folder = save(tmp_path, 1)
+    manifest = folder / MANIFEST
+    manifest.write_text(change(manifest.read_text()))
+    with pytest.raises(UserError, match=r"MANIFEST\.json: is damaged"):
+        verify_manifest(folder)
 
 
 def test_a_folder_without_manifest_loads_with_one_warning(
@@ -98,8 +138,14 @@ def test_a_failing_writer_leaves_the_previous_checkpoint(tmp_path: Path) -> None
 
 def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
     """The message names the checkpoint; other input and output errors pass through unchanged."""
-    with pytest.raises(UserError, match="000002: no space left"), new_checkpoint(tmp_path, 2):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ):
+        with pytest.raises(UserError, match="000002: no space left"), new_checkpoint(tmp_path, 2):
+            raise error
+    with pytest.raises(SafetensorError), new_checkpoint(tmp_path, 2):
+        raise SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)")
     with pytest.raises(PermissionError), new_checkpoint(tmp_path, 2):
         raise PermissionError(errno.EACCES, "denied")
 
@@ -129,8 +175,57 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     """Of 1, 2, 10 the two newest by number stay."""
     for step in (1, 2, 10):
         save(tmp_path, step)
-    keep_newest(tmp_path, 2)
+    keep_only(tmp_path, last=2, best=1)
     assert [folder.name for folder in saved_checkpoints(tmp_path)] == ["000002", "000010"]
+    assert not (tmp_path / "checkpoints" / "best").exists()
+
+
+@pytest.mark.parametrize(
+    ("best", "kept", "named"),
+    [
+        (0, ["000005"], None),
+        (1, ["000003", "000005"], "000003"),
+        (2, ["000002", "000003", "000005"], "000003"),
+    ],
+)
+def test_the_best_are_kept_beside_the_newest(
+    tmp_path: Path, best: int, kept: list[str], named: str | None
+) -> None:
+    """Of equally good ones the later counts; the one that was not evaluated is not among the best."""
+    for step, success in ((1, 0.2), (2, 0.75), (3, 0.75), (4, None), (5, 0.5)):
+        save(tmp_path, step, success)
+    keep_only(tmp_path, last=1, best=best)
+    link = tmp_path / "checkpoints" / "best"
+    assert [folder.name for folder in saved_checkpoints(tmp_path)] == kept
+    assert (link.resolve().name if link.exists() else None) == named
+    assert resolve_checkpoint(tmp_path).name == "000005"
+    assert named is None or resolve_checkpoint(link).name == named
+
+
+def test_a_damaged_last_checkpoint_is_refused_with_the_way_back(tmp_path: Path) -> None:
+    """Following the message, word for word, leads to the newest checkpoint that is whole."""
+    whole, damaged, last = (save(tmp_path, step) for step in (1, 2, 3))
+    for folder in (damaged, last):
+        (folder / "config.json").write_text("{")
+    with pytest.raises(UserError) as refusal:
+        load_last_checkpoint(tmp_path)
+    message = str(refusal.value)
+    assert message.startswith(f"{last / 'config.json'}: has 1 bytes")
+    assert message.endswith(
+        f"delete {last} and {damaged}, then the same command continues from {whole}, which is whole"
+    )
+    shutil.rmtree(last)
+    shutil.rmtree(damaged)
+    recover(tmp_path)
+    assert load_last_checkpoint(tmp_path) == whole
+    assert (tmp_path / "checkpoints" / "last").resolve() == whole
+
+
+def test_where_no_checkpoint_is_whole_a_new_run_is_advised(tmp_path: Path) -> None:
+    """There is nothing to go back to."""
+    (save(tmp_path, 1) / "config.json").write_text("{")
+    with pytest.raises(UserError, match="no earlier checkpoint is whole: expected a new run"):
+        load_last_checkpoint(tmp_path)
 
 
 def test_a_step_is_never_overwritten(tmp_path: Path) -> None:

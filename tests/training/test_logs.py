@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from embodied.errors import UserError
-from embodied.training.logs import METRICS_FILE, JsonLines, RunLog
+from embodied.training.logs import METRICS_FILE, JsonLines, RunLog, TensorBoard
 
 
 def rows(output_dir: Path) -> list[dict]:
@@ -22,6 +23,17 @@ def test_resuming_drops_lines_after_the_checkpoint_and_a_torn_one(tmp_path: Path
     log.write(3, {"loss": 0.5})
     log.close()
     assert rows(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 0.5}]
+
+
+def test_tensorboard_shows_one_value_per_step_after_a_resume(tmp_path: Path) -> None:
+    """Steps 1 to 3 were written; the checkpoint is of step 2, and the resumed step 3 counts."""
+    for start_step, steps, loss in ((0, (1, 2, 3), 1.0), (2, (3,), 0.5)):
+        log = TensorBoard(tmp_path, start_step)
+        for step in steps:
+            log.write(step, {"loss": loss})
+        log.close()
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [(point.step, point.value) for point in shown] == [(1, 1.0), (2, 1.0), (3, 0.5)]
 
 
 def test_numbers_that_json_cannot_hold_become_null(tmp_path: Path) -> None:

@@ -4,108 +4,21 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from safetensors.torch import load_file, save_model
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
-from embodied.config import DatasetConfig, OptimizerConfig, TrainConfig
+from embodied.config import OptimizerConfig
 from embodied.errors import UserError
-from embodied.training.checkpoint import last_checkpoint, saved_checkpoints
+from embodied.training.checkpoint import saved_checkpoints
 from embodied.training.loop import Trainer
-from embodied.training.run import Run
-from embodied.training.trainable import Trainable
-
-
-class Line(nn.Module):
-    """Fits y = w x + b; the loss is the mean squared error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-        nn.init.zeros_(self.layer.weight)
-        nn.init.zeros_(self.layer.bias)
-        self.modes: list[bool] = []
-
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
-        self.modes.append(self.training)
-        loss = (self.layer(batch["x"]) - batch["y"]).square().mean()
-        return loss, {"weight": self.layer.weight.detach()}
-
-
-class Numbers:
-    """Samples 0, 1, 2, ... in order, x a hundredth of that and y = 2 x, NaN for the sample `broken`."""
-
-    def __init__(self, batch_size: int, broken: int = -1) -> None:
-        self.batch_size, self.broken, self.cursor = batch_size, broken, 0
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        while True:
-            first = self.cursor * self.batch_size
-            self.cursor += 1
-            x = torch.arange(first, first + self.batch_size).float()[:, None] / 100
-            yield {"x": x, "y": torch.where(x * 100 == self.broken, torch.nan, 2 * x)}
-
-    def state(self) -> dict[str, int]:
-        return {"seed": 0, "cursor": self.cursor}
-
 
 Start = Callable[..., Trainer]
-
-
-@pytest.fixture
-def start(tmp_path: Path, act_config: Callable) -> Start:
-    """Build a trainer of `Line`; keyword arguments change the run's configuration or the `Trainable`."""
-
-    def build(*, broken: int = -1, trainable: dict[str, Any] | None = None, **changes: Any) -> Trainer:
-        settings: dict[str, Any] = {
-            "policy": act_config(),
-            "dataset": DatasetConfig(root=tmp_path),
-            "output_dir": tmp_path / "run",
-            "optimizer": OptimizerConfig(lr=0.1, warmup_steps=0, ema_decay=0.0),
-            "steps": 4,
-            "batch_size": 4,
-            "mixed_precision": "no",
-            "save_freq": 100,
-            "log_freq": 2,
-        }
-        config = TrainConfig(**(settings | changes))
-        config.output_dir.mkdir()
-        AcceleratorState._reset_state(reset_partial_state=True)
-        accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.accumulation, cpu=True
-        )
-        module = Line()
-        parts: dict[str, Any] = {
-            "module": module,
-            "preprocess": lambda batch: batch,
-            "save": lambda folder: save_model(module, str(folder / "model.safetensors")),
-            "delta_indices": {},
-            "parameter_groups": [{"params": module.parameters()}],
-            "identity": {},
-            "specification": {},
-        }
-        run = Run(
-            trainable=Trainable(**(parts | (trainable or {}))),
-            loader=Numbers(config.batch_size, broken),
-            augmentation="none",
-            dataset={},
-            settings={},
-            identity={},
-            checkpoint=None,
-            start_step=0,
-            samples_per_step=config.batch_size * config.accumulation,
-            resume_command="embodied train --resume=true",
-        )
-        return Trainer(config, run, accelerator)
-
-    return build
 
 
 def weights(checkpoint: Path | str) -> dict[str, Tensor]:
@@ -215,20 +128,6 @@ def test_evaluation_leaves_the_training_as_it_was_and_is_saved(start: Start, tmp
     assert (card["evaluated"], card["step"], card["tasks"][0]["successes"]) == (True, 4, 1)
     for name, value in weights(plain["checkpoint"]).items():
         assert torch.equal(weights(result["checkpoint"])[name], value)
-
-
-def test_a_simulator_that_fails_does_not_cost_the_weights(start: Start, tmp_path: Path) -> None:
-    """The checkpoint due at that step is written before the error leaves."""
-
-    def evaluate(episodes: int, seed: int) -> list[dict[str, Any]]:
-        raise RuntimeError("renderer lost")
-
-    with pytest.raises(RuntimeError, match="renderer lost"):
-        start(env=object(), eval_freq=2, save_freq=2, trainable={"evaluate": evaluate}).run()
-    last = last_checkpoint(tmp_path / "run")
-    assert last is not None
-    assert last.name == "000002"
-    assert json.loads((last / "evaluation_card.json").read_text()) == {"evaluated": False}
 
 
 def test_a_log_line_holds_what_a_run_is_judged_by(start: Start, tmp_path: Path) -> None:

@@ -39,3 +39,16 @@ def test_pauses_and_waiting_for_data(meter: Meter) -> None:
     row = meter.row(2)
     assert row["samples_per_s"] == pytest.approx(8.0, rel=0.01)
     assert row["data_fraction"] == pytest.approx(0.25, rel=0.01)
+
+
+def test_sums_go_on_after_a_stop(meter: Meter) -> None:
+    """A row over four steps, stopped after two, is that of one run: means of 1, 2, 3, 6 and of 5."""
+    before, after = meter, Meter(torch.device("cpu"), step=2, samples_per_step=4)
+    for value in (1.0, 2.0):
+        before.add({"loss": torch.tensor(value)})
+    before.add({"rank": 5})
+    after.restore(before.state())
+    for value in (3.0, 6.0):
+        after.add({"loss": torch.tensor(value)})
+    row = after.row(4)
+    assert (row["loss"], row["rank"]) == (3.0, 5.0)

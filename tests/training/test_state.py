@@ -15,6 +15,7 @@ from embodied.training.state import (
     load_training_state,
     save_training_state,
     seed_everything,
+    set_random_state,
 )
 
 
@@ -49,10 +50,10 @@ def test_generators_continue_where_they_were_saved(tmp_path: Path) -> None:
     optimizer = make_optimizer(model, [{"params": model.parameters()}], OptimizerConfig())
     seed_everything(3)
     draws()
-    save_training_state(tmp_path, module=model, optimizer=optimizer, averaged=False, values={})
+    save_training_state(tmp_path, module=model, optimizer=optimizer, averaged=False, metrics={}, values={})
     expected = draws()
     seed_everything(4)
-    load_random_state(tmp_path)
+    set_random_state(*load_random_state(tmp_path))
     assert draws() == expected
 
 
@@ -69,7 +70,9 @@ def test_two_steps_a_restart_and_two_steps_equal_four_steps(tmp_path: Path) -> N
     take_steps(straight, optimizer, average, 0)
     with average.applied():
         save_model(straight, str(tmp_path / "model.safetensors"))
-    save_training_state(tmp_path, module=straight, optimizer=optimizer, averaged=True, values={"step": 2})
+    save_training_state(
+        tmp_path, module=straight, optimizer=optimizer, averaged=True, metrics={}, values={"step": 2}
+    )
     take_steps(straight, optimizer, average, 2)
 
     resumed, new_optimizer, new_average = build()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from embodied.errors import UserError
 from embodied.evaluation.policy_loading import load_policy
 from embodied.lerobot_plugin import EmbodiedMetaworldEnv
 from embodied.training.checkpoint import verify_manifest
+from embodied.training.lock import OutputLock
 from embodied.training.loop import train
 
 Configure = Callable[..., TrainConfig]
@@ -80,12 +82,13 @@ def test_two_steps_a_stop_and_two_resumed_steps_equal_four_steps(
     dataset_root: Path,
     policy: str,
 ) -> None:
-    """Bit for bit in bf16 with dropout, sampled noise, average and accumulation."""
+    """Bit for bit in bf16 with dropout, noise, average and accumulation; so are the rows of steps 3 and 4."""
     straight = configure(
         policy=request.getfixturevalue(policy)(),
         dataset=DatasetConfig(root=dataset_root, augmentation="stop"),
         output_dir=tmp_path / "straight",
         accumulation=2,
+        log_freq=3,
     )
     stopped = dataclasses.replace(straight, output_dir=tmp_path / "stopped")
     stop_at(monkeypatch, None)
@@ -203,6 +206,42 @@ def test_a_used_output_folder_is_not_overwritten(configure: Configure, tmp_path:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
+def test_what_a_kill_at_the_very_start_leaves_is_no_run(configure: Configure, tmp_path: Path) -> None:
+    """Neither a lock nor half of the settings keeps the same command from running again."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("1\n")
+    (tmp_path / "run" / ".tmp-train_config.json").write_text("{")
+    assert train(configure(steps=1))["steps"] == 1
+    assert not (tmp_path / "run" / ".tmp-train_config.json").exists()
+
+
+def test_a_folder_that_is_being_trained_into_is_refused(configure: Configure, tmp_path: Path) -> None:
+    """The unfinished checkpoint of the other process is left alone."""
+    unfinished = tmp_path / "run" / "checkpoints" / ".tmp-000004"
+    unfinished.mkdir(parents=True)
+    (tmp_path / "run" / "train_config.json").write_text("{}")
+    with OutputLock(tmp_path / "run") as lock:
+        lock.acquire()
+        with pytest.raises(UserError, match=r"--output_dir=.*is training into it"):
+            train(configure(resume=True))
+    assert unfinished.is_dir()
+
+
+def test_a_lost_data_file_is_answered_in_one_line_and_the_run_kept(
+    configure: Configure, dataset_root: Path, tmp_path: Path
+) -> None:
+    """Between a stop and its resume, the data set's only file of frames goes."""
+    root = shutil.copytree(dataset_root, tmp_path / "data")
+    config = configure(dataset=DatasetConfig(root=root), steps=2)
+    checkpoint = Path(train(config)["checkpoint"])
+    for path in root.glob("data/*/*.parquet"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"--dataset\.root=.*expected a LeRobotDataset folder, with data/"):
+        train(dataclasses.replace(config, steps=4, resume=True))
+    assert verify_manifest(checkpoint)
+    assert len(rows(tmp_path / "run")) == 2
+
+
 def test_resuming_nothing_is_refused(configure: Configure, tmp_path: Path) -> None:
     """The folder is named and not created."""
     with pytest.raises(UserError, match="run holds no checkpoint"):
@@ -227,9 +266,10 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(configure: Config
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("policy", r"policy\.head_depth is 3, but .*000002 was trained with 2"),
-        ("data", r"dataset\.fingerprint is "),
-        ("batch", r"batch_size is 3, but .* was trained with 4"),
+        ("policy", r"--policy\.head_depth=3: expected 2 as in .*000002, which --resume=true"),
+        ("data", r"the data's fingerprint="),
+        ("batch", r"--batch_size=3: expected 4"),
+        ("average", r"--optimizer\.ema_decay: expected above 0, as in .*000002"),
         ("steps", r"--steps=1: .*000002 is past that: expected at least 2"),
     ],
 )
@@ -242,6 +282,7 @@ def test_resuming_with_something_else_is_refused(
         "policy": {"policy": vla_config(head_depth=3)},
         "data": {"dataset": DatasetConfig(root=other_dataset_root)},
         "batch": {"batch_size": 3},
+        "average": {"optimizer": OptimizerConfig(ema_decay=0.0)},
         "steps": {"steps": 1},
     }[what]
     with pytest.raises(UserError, match=message):
