@@ -21,7 +21,7 @@ from embodied.evaluation.summary import Row, episode_rows, format_table, summari
 from embodied.evaluation.videos import save_recordings
 from embodied.lerobot_plugin import SimulatedEnvConfig
 from embodied.rollout import Agent, Episode, EpisodeResult, rollout
-from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint
+from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint, write_json
 from embodied.training.provenance import provenance
 
 
@@ -30,7 +30,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Beside what `summarise` gives: `floors` (the same for random and for no actions), `latency_ms` (p50 and
     p95 of a decision for one environment alone), `checkpoint`, `policy`, `env`, and what `provenance` gives.
-    With an output_dir, episode rows go to `episodes.jsonl` and films to `videos/` in it.
+    With an output_dir, the result goes to `evaluation.json`, episode rows to `episodes.jsonl` and films to
+    `videos/` in it.
     Raises UserError for a checkpoint or an environment that cannot be used.
     """
     env = _simulated(config.env)
@@ -55,7 +56,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         write_rows(rows, config.output_dir / "episodes.jsonl")
         save_recordings(results, config.output_dir / "videos")
     print(format_table(summary, floors))
-    return {
+    result = {
         **summary,
         "floors": floors,
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
@@ -63,6 +64,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
         **_origin(config),
     }
+    if config.output_dir is not None:
+        write_json(config.output_dir / "evaluation.json", result)
+    return result
 
 
 def evaluate_policy(
