@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -161,7 +161,8 @@ def open_browser() -> Iterator[Page]:
             page = Page(commands, replies)
             yield page
             page.close()
-            process.wait(timeout=20)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
         finally:
             process.kill()
             process.wait()

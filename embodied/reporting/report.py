@@ -1,6 +1,7 @@
 """`embodied report RUN`: one HTML file that shows a run, with everything it needs inside it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def _write(page: Markup, output: Path) -> None:
         partial.write_text(page, encoding="utf-8")
         os.replace(partial, output)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise UserError(
             f"--output={output}: expected a file in a folder that can be written: {error.strerror}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
