@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # bash scripts/test.sh [arguments of pytest]
-# Installs what is missing, a browser as root too, then checks style, types and import direction and runs the tests: under 10 minutes on
-# 2 CPU cores after the install. Every check runs, and any that fails makes the exit code 1.
+# Installs what is missing (as root a browser too), then checks style, types and import direction and runs the
+# tests: under 10 minutes on 2 CPU cores after the install. Every check runs, and any that fails makes the exit
+# code 1.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 # The report's test looks at its page in a browser. Nothing else needs one, so setup.sh does not bring it.

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import av
+from av.error import FFmpegError
 from PIL import Image
 
 from embodied.reporting.run_folder import Film
@@ -78,7 +79,7 @@ def last_frame(film: Path) -> bytes | None:
         with av.open(str(film)) as container:
             for frame in container.decode(video=0):
                 picture = frame
-    except (av.FFmpegError, IndexError):
+    except (FFmpegError, IndexError):
         return None
     return None if picture is None else _jpeg(picture.to_image())
 
