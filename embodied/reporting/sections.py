@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting import formats
 from embodied.reporting.curves import training
@@ -64,7 +65,9 @@ def headline(evaluation: Evaluation) -> Result:
 
 
 def _floors(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    return result.get("floors") or {}
+    """A result's floors in the order of FLOORS, whatever the order in its file."""
+    found = result.get("floors") or {}
+    return {name: found[name] for name in [*FLOORS, *found] if name in found}
 
 
 def header(run: Run) -> Markup:
@@ -199,9 +202,11 @@ def data(run: Run, media: int) -> Markup | None:
             (task, behaviour, tally)
             for task, described in collected["tasks"].items()
             for behaviour, tally in described.items()
-            if isinstance(tally, dict)
+            if isinstance(tally, dict) and {"episodes", "successes", "frames"} <= tally.keys()
         ]
-        has_attempts = any(tally["attempts"] != tally["episodes"] for _, _, tally in rows)
+        has_attempts = any(
+            tally.get("attempts", tally["episodes"]) != tally["episodes"] for _, _, tally in rows
+        )
         collections.append((collected, rows, has_attempts))
     return render("data.html", collections=collections)
 

@@ -77,6 +77,12 @@ def test_tasks_of_different_size_have_no_common_interval() -> None:
     assert found["low"] is None
 
 
+def test_floors_keep_their_order_whatever_the_file_says() -> None:
+    result = evaluation()
+    result["floors"] = dict(sorted(result["floors"].items()))
+    assert list(headline(sections.Evaluation(label="a", result=result))["floors"]) == ["random", "noop"]
+
+
 def test_the_header_says_what_when_and_how_well(run: Run) -> None:
     text = text_of(sections.header(run))
     for part in ("quickstart", "2026-01-31", "latent_vla · 2 tasks", "33 % success", "10 to 70 %"):
