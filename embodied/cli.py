@@ -41,6 +41,9 @@ class Verb:
     overrides: str | None = None
     """Group of flags of which all but `<group>.path` are handed on unread, as `<group>_overrides`."""
 
+    word: str | None = None
+    """Flag that a first word without dashes stands for: `embodied report RUN` is `report --run=RUN`."""
+
 
 VERBS = {
     "quickstart": Verb(
@@ -68,6 +71,14 @@ VERBS = {
         function="embodied.evaluation.evaluate:evaluate",
         example="--policy.path=runs/mt10 --env.task=mt10 --episodes=50",
         overrides="policy",
+    ),
+    "report": Verb(
+        summary="one HTML file that shows a run: success, films, curves, where it comes from",
+        config="ReportConfig",
+        function="embodied.reporting.report:report",
+        example="runs/quickstart",
+        renders=False,
+        word="run",
     ),
     "doctor": Verb(
         summary="what this machine offers, and what to do about each problem",
@@ -123,6 +134,8 @@ def _run(args: list[str]) -> int:
         return 0
     name, flags = _split_command(words)
     verb = COMMANDS[name]
+    if verb.word and flags and not flags[0].startswith("-"):
+        flags = [f"--{verb.word}={flags[0]}", *flags[1:]]
     if words != args:
         print(_help(name, verb, flags))
         return 0
@@ -240,7 +253,8 @@ def _overview() -> str:
 def _help(name: str, verb: Verb, args: Sequence[str]) -> str:
     flags = list_flags(_config_class(verb), split_args(args), choice_defaults=CHOICE_DEFAULTS)
     flags = [flag for flag in flags if not flag.name.endswith("_overrides")]
-    sections = [f"usage: embodied {name} [--flag=value ...]\n\n{verb.summary}"]
+    word = f" {verb.word.upper()}" if verb.word else ""
+    sections = [f"usage: embodied {name}{word} [--flag=value ...]\n\n{verb.summary}"]
     sections += [_section(owner, [flag for flag in flags if flag.owner is owner]) for owner in _owners(flags)]
     return "\n\n".join([*sections, f"example: embodied {name} {verb.example}"])
 

@@ -170,6 +170,23 @@ class BenchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """`embodied report RUN`: one self-contained HTML file that shows a run.
+
+    run: folder of a training run, an evaluation or a quickstart, or of several; output: the file to write,
+    report.html in that folder if None; media_mb: how much of it films may take, in 10^6 bytes.
+    """
+
+    run: Path
+    output: Path | None = None
+    media_mb: float = 15.0
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("media_mb", self.media_mb, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DoctorConfig:
     """`embodied doctor`: what this machine offers and what to do about each problem."""
 

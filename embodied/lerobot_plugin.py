@@ -16,6 +16,7 @@ import policies.latent_vla  # noqa: F401  (the import registers the policy)
 from embodied.errors import UserError
 from embodied.rendering_backend import use_renderer
 from envs.metaworld_tasks import parse_tasks
+from envs.simulated import Expert
 
 EnvFn = Callable[[], gym.Env]
 
@@ -37,6 +38,10 @@ class SimulatedEnvConfig(EnvConfig, abc.ABC):
     @abc.abstractmethod
     def env_fn(self, task: str) -> EnvFn:
         """Return a picklable function that builds one environment of `task`."""
+
+    @abc.abstractmethod
+    def expert_fn(self, task: str) -> Callable[[], Expert]:
+        """Return a picklable function that makes the expert of `task`."""
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, Any]]:
         """Build what LeRobot's scripts step through: {task: {0: vector environment of n_envs copies}}.
@@ -122,6 +127,12 @@ class EmbodiedMetaworldEnv(SimulatedEnvConfig):
         from envs.metaworld import MetaworldEnv  # late, as above
 
         return partial(MetaworldEnv, task, **self.gym_kwargs)
+
+    def expert_fn(self, task: str) -> Callable[[], Expert]:
+        """Return a picklable function that makes the scripted expert of `task`."""
+        from envs.metaworld_experts import make_expert  # late, as above
+
+        return partial(make_expert, task)
 
 
 def _parse_color(text: str | None) -> tuple[float, float, float] | None:

@@ -15,12 +15,17 @@ from typing import Any
 def run_origin(command: Sequence[str], *, seeds: Sequence[int]) -> dict[str, Any]:
     """`date` (UTC), `commit`, `machine`, `seeds` and `command` of a run that ends now."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "date": utc_date(),
         "commit": git_commit(),
         "machine": ", ".join([f"{os.cpu_count()} cores", cpu_model(), *gpu_models()]),
         "seeds": list(seeds),
         "command": shlex.join(command),
     }
+
+
+def utc_date() -> str:
+    """Today's date in UTC, such as `2026-01-31`."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
 
 
 @cache

@@ -1,7 +1,7 @@
 """`embodied quickstart`: three tasks, one small policy that is told in words which of them to do.
 
-Collect demonstrations, train, evaluate. Every stage leaves a JSON file in the output folder, which tells a
-second run what is done; training that was interrupted goes on from its last checkpoint.
+Collect demonstrations, train, evaluate, report. Every stage leaves a JSON file in the output folder, which
+tells a second run what is done; training that was interrupted goes on from its last checkpoint.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from embodied.config import (
     EvaluateConfig,
     OptimizerConfig,
     QuickstartConfig,
+    ReportConfig,
     TrainConfig,
 )
 from embodied.data.collect import collect
@@ -29,6 +30,7 @@ from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate
 from embodied.evaluation.summary import format_table
 from embodied.lerobot_plugin import EmbodiedMetaworldEnv
+from embodied.reporting.report import report
 from embodied.training.loop import train
 from embodied.training.run import SETTINGS
 from envs.metaworld_tasks import INSTRUCTIONS
@@ -118,6 +120,7 @@ def quickstart(config: QuickstartConfig) -> Result:
     print(f"checkpoint      {trained['checkpoint']}")
     print(f"films           {folder / 'evaluation' / 'videos'}")
     print(f"filmstrip       {filmstrip}")
+    report(ReportConfig(run=folder))
     return {**evaluated, "collect": collected, "train": trained}
 
 

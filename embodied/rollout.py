@@ -21,8 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from envs.chunk import ChunkWrapper
+from envs.simulated import Expert
 
 EnvFn = Callable[[], Any]
+ExpertFn = Callable[[], Expert]
+Stages = list[tuple[int, str]]
 RECORDED_FPS = 20
 
 
@@ -40,7 +43,8 @@ class EpisodeResult:
     """What happened in one episode.
 
     reward: sum over steps; decision_seconds: duration of each decision, made for a batch of seats at once;
-    frames: (F, H, W, 3) uint8 pictures at RECORDED_FPS, cameras side by side, if the episode was recorded.
+    frames: (F, H, W, 3) uint8 pictures at RECORDED_FPS, cameras side by side, if the episode was recorded;
+    stages: then also (step at which it began, sub-goal) in order, as the task's expert reads the scene.
     """
 
     episode: Episode
@@ -50,6 +54,7 @@ class EpisodeResult:
     reward: float = 0.0
     decision_seconds: list[float] = field(default_factory=list)
     frames: np.ndarray | None = None
+    stages: Stages = field(default_factory=list)
 
 
 class Agent(Protocol):
@@ -84,8 +89,15 @@ class Seat(gym.Env):
     `info["ended"]`, never as `terminated`, because a vector environment acts on that by itself.
     """
 
-    def __init__(self, env_fns: Mapping[str, EnvFn], seat: int, chunk_steps: int) -> None:
+    def __init__(
+        self,
+        env_fns: Mapping[str, EnvFn],
+        seat: int,
+        chunk_steps: int,
+        expert_fns: Mapping[str, ExpertFn] | None = None,
+    ) -> None:
         self._env_fns = env_fns
+        self._expert_fns = expert_fns or {}
         self._seat = seat
         self._chunk_steps = chunk_steps
         self._open(next(iter(env_fns)))
@@ -94,6 +106,9 @@ class Seat(gym.Env):
         self.action_space = self._env.action_space
         self._ended = True
         self._frames: list[np.ndarray] | None = None
+        self._expert: Expert | None = None
+        self._stages: Stages = []
+        self._steps = 0
 
     def _open(self, task: str) -> None:
         self._task = task
@@ -114,6 +129,11 @@ class Seat(gym.Env):
         self._observation, _ = self._env.reset(seed=episode.seed)
         self._ended = False
         self._frames = [self._picture()] if episode.record else None
+        self._steps, self._stages, self._expert = 0, [], None
+        if episode.record and self._task in self._expert_fns:
+            self._expert = self._expert_fns[self._task]()
+            self._expert.reset()
+            self._note_stage(self._expert)
         return self._observation, {"instruction": self._instruction}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -130,17 +150,26 @@ class Seat(gym.Env):
             steps += part_info["steps"]
             success = success or bool(part_info["is_success"])
             self._ended = terminated or truncated
+            self._steps += part_info["steps"]
             if self._frames is not None:
                 self._frames.append(self._picture())
+            if self._expert is not None and not self._ended:
+                self._note_stage(self._expert)
         info = {"steps": steps, "is_success": success, "ended": self._ended}
         return self._observation, reward, False, False, info
+
+    def _note_stage(self, expert: Expert) -> None:
+        """The sub-goal at a picture of the film: an expert asked this seldom goes back to one later."""
+        text = expert.stage(self._env.env.privileged_state())
+        if not self._stages or self._stages[-1][1] != text:
+            self._stages.append((self._steps, text))
 
     def _picture(self) -> np.ndarray:
         return np.concatenate(list(self._observation["pixels"].values()), axis=1)
 
-    def recording(self) -> np.ndarray | None:
-        """Pictures of the episode so far, (F, H, W, 3) uint8; None if it is not recorded."""
-        return None if self._frames is None else np.stack(self._frames)
+    def recording(self) -> tuple[np.ndarray | None, Stages]:
+        """Pictures of the episode so far, (F, H, W, 3) uint8, and its stages; None if it is not recorded."""
+        return None if self._frames is None else np.stack(self._frames), self._stages
 
     def close(self) -> None:
         """Close the environment of the current task."""
@@ -162,11 +191,16 @@ def _hidden_main_module() -> Iterator[None]:
 
 
 @contextmanager
-def _open_seats(env_fns: Mapping[str, EnvFn], chunk_steps: int, count: int) -> Iterator[gym.vector.VectorEnv]:
+def _open_seats(
+    env_fns: Mapping[str, EnvFn],
+    chunk_steps: int,
+    count: int,
+    expert_fns: Mapping[str, ExpertFn] | None = None,
+) -> Iterator[gym.vector.VectorEnv]:
     """One process per seat; a single seat stays in this process."""
 
     def seat_fn(seat: int) -> Callable[[], Seat]:
-        return lambda: Seat(env_fns, seat, chunk_steps)
+        return lambda: Seat(env_fns, seat, chunk_steps, expert_fns)
 
     fns = [seat_fn(seat) for seat in range(count)]
     disabled = gym.vector.AutoresetMode.DISABLED
@@ -196,6 +230,7 @@ def rollout(
     episodes: Sequence[Episode],
     *,
     num_envs: int | None = None,
+    expert_fns: Mapping[str, ExpertFn] | None = None,
     description: str = "rollout",
     progress: bool = True,
 ) -> list[EpisodeResult]:
@@ -203,9 +238,10 @@ def rollout(
 
     env_fns: per task, a picklable function that builds its environment (of gymnasium, with `advance`,
     `observe` and `task_description`; observation `pixels` a dict of pictures). num_envs: seats,
-    `default_num_envs` if None; more than one run in processes of their own. A result depends on its episode
-    alone, not on num_envs (but for floating-point noise between batch sizes), unless a stateful agent draws
-    random numbers.
+    `default_num_envs` if None; more than one run in processes of their own. expert_fns: per task,
+    a picklable function that makes its expert, who names the sub-goals of recorded episodes. A result
+    depends on its episode alone, not on num_envs (but for floating-point noise between batch sizes), unless
+    a stateful agent draws random numbers.
     """
     count = default_num_envs(len(episodes)) if num_envs is None else min(num_envs, len(episodes))
     # A terminal is redrawn often; a log file gets a line every half minute.
@@ -218,7 +254,7 @@ def rollout(
         maxinterval=interval,
         disable=not progress,
     )
-    with bar, _open_seats(env_fns, agent.chunk_steps, count) as seats:
+    with bar, _open_seats(env_fns, agent.chunk_steps, count, expert_fns) as seats:
         return _Loop(seats, agent, episodes, bar).run()
 
 
@@ -300,7 +336,7 @@ class _Loop:
         if any(seated.result.episode.record for seated in new.values()):
             recordings = self._seats.call("recording")
             for seat, seated in new.items():
-                seated.result.frames = recordings[seat]
+                seated.result.frames, seated.result.stages = recordings[seat]
         for seated in new.values():
             self._finished[seated.index] = seated.result
         self._bar.update(len(new))

@@ -21,7 +21,7 @@ from embodied.evaluation.interventions import least_cost, swap_instructions
 from embodied.evaluation.policy_loading import load_policy
 from embodied.evaluation.summary import write_rows
 from embodied.lerobot_plugin import EmbodiedMetaworldEnv
-from embodied.report import percent
+from embodied.reporting.formats import percent
 from embodied.training.loop import train
 from envs.metaworld_tasks import INSTRUCTIONS
 from policies.latent_vla import LatentVLAConfig

@@ -4,7 +4,7 @@
     python scripts/readme_tables.py --write     # rewrite the tables
 
 Cost: a second. A table follows a line `<!-- results/A.json[, results/B.json]: NAME -->`, where NAME is a key
-of `embodied.report.TABLES`.
+of `embodied.readme_tables.TABLES`.
 """
 
 import json
@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from embodied.report import TABLES, markdown
+from embodied.readme_tables import TABLES, markdown
 
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(

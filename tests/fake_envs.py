@@ -51,6 +51,9 @@ class PointEnv(gym.Env):
         self.steps = 0
         return self.observe(), {"is_success": False}
 
+    def privileged_state(self) -> np.ndarray:
+        return self.position
+
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         self.position = self.position + 0.1 * action
         self.steps += 1
@@ -73,6 +76,22 @@ class PointEnv(gym.Env):
         brightness = np.clip(128 + 127 * self.position[0], 0, 255)
         picture = np.full((SIZE, SIZE, 3), brightness, np.uint8)
         return {"pixels": {"corner": picture}, "agent_pos": self.position.astype(np.float32)}
+
+
+class PointExpert:
+    """Goes straight to the right."""
+
+    def __init__(self, task: str = "east") -> None:
+        self.task = task
+
+    def reset(self) -> None:
+        pass
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        return np.float32([1, 0])
+
+    def stage(self, state: np.ndarray) -> str:
+        return f"go {self.task}" if state[0] < 0.5 else f"arrive in the {self.task}"
 
 
 @EnvConfig.register_subclass("fake_point")
@@ -105,3 +124,6 @@ class PointEnvConfig(SimulatedEnvConfig):
 
     def env_fn(self, task: str) -> Any:
         return partial(PointEnv, task, **self.gym_kwargs)
+
+    def expert_fn(self, task: str) -> Any:
+        return partial(PointExpert, task)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embodied import cli
-from embodied.report import bench_table, evaluation_table, markdown
+from embodied.readme_tables import bench_table, evaluation_table, markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

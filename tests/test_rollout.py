@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embodied.rollout import Episode, default_num_envs, rollout
-from tests.fake_envs import PointEnv
+from tests.fake_envs import PointEnv, PointExpert
 
 
 class EastAgent:
@@ -99,6 +99,18 @@ def test_recording_keeps_pictures_and_changes_no_result() -> None:
     # The environment's 40 frames a second are kept at 20: steps 0, 2, 4, 6, 8 and the success at 10.
     assert recorded.frames.shape == (6, 32, 32, 3)
     assert recorded.frames[-1].mean() == 255
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_a_recorded_episode_names_its_sub_goals(num_envs: int) -> None:
+    episodes = [Episode(task="east", seed=seed, record=seed > 0) for seed in (0, 1)]
+    env_fns, expert_fns = {"east": partial(PointEnv, length=50)}, {"east": PointExpert}
+    plain, recorded = rollout(
+        env_fns, EastAgent(8), episodes, num_envs=num_envs, expert_fns=expert_fns, progress=False
+    )
+    # x is 0.5 after 5 steps; the film has a picture every 2.
+    assert recorded.stages == [(0, "go east"), (6, "arrive in the east")]
+    assert plain.stages == []
 
 
 def test_a_seat_changes_from_task_to_task() -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,8 @@ from embodied.evaluation.statistics import percentiles_ms
 from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
 from embodied.lerobot_plugin import SimulatedEnvConfig
-from embodied.rollout import Agent, Episode, EpisodeResult, rollout
-from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint
+from embodied.rollout import Agent, Episode, EpisodeResult, ExpertFn, rollout
+from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint, write_json
 from embodied.training.provenance import provenance
 
 
@@ -30,7 +30,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Beside what `summarise` gives: `floors` (the same for random and for no actions), `latency_ms` (p50 and
     p95 of a decision for one environment alone), `checkpoint`, `policy`, `env`, and what `provenance` gives.
-    With an output_dir, episode rows go to `episodes.jsonl` and films to `videos/` in it.
+    With an output_dir, the result goes to `evaluation.json`, episode rows to `episodes.jsonl` and films to
+    `videos/` in it.
     Raises UserError for a checkpoint or an environment that cannot be used.
     """
     env = _simulated(config.env)
@@ -42,7 +43,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     check_fits(policy.config, env)
     agent = make_agent(policy, preprocessor, postprocessor)
     episodes = list_episodes(env, config.episodes, config.seed, recorded=config.videos)
-    results = run_agent(agent, env, episodes, num_envs=config.num_envs)
+    expert_fns = {task: env.expert_fn(task) for task in env.tasks} if config.videos else None
+    results = run_agent(agent, env, episodes, num_envs=config.num_envs, expert_fns=expert_fns)
     rows = episode_rows("policy", results)
     summary = summarise(rows)
     floors: dict[str, Any] = {}
@@ -55,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         write_rows(rows, config.output_dir / "episodes.jsonl")
         save_recordings(results, config.output_dir / "videos")
     print(format_table(summary, floors))
-    return {
+    result = {
         **summary,
         "floors": floors,
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
@@ -63,6 +65,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
         **_origin(config),
     }
+    if config.output_dir is not None:
+        write_json(config.output_dir / "evaluation.json", result)
+    return result
 
 
 def evaluate_policy(
@@ -107,13 +112,19 @@ def run_agent(
     episodes: Sequence[Episode],
     *,
     num_envs: int | None = None,
+    expert_fns: Mapping[str, ExpertFn] | None = None,
     description: str = "policy",
 ) -> list[EpisodeResult]:
-    """Roll `agent` out in `env`; torch's random state is as before afterwards."""
+    """Roll `agent` out in `env`; torch's random state is as before afterwards.
+
+    expert_fns: makers of the experts that name the sub-goals of recorded episodes.
+    """
     env_fns = {task: env.env_fn(task) for task in env.tasks}
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        return rollout(env_fns, agent, episodes, num_envs=num_envs, description=description)
+        return rollout(
+            env_fns, agent, episodes, num_envs=num_envs, expert_fns=expert_fns, description=description
+        )
 
 
 def _run_floor(

@@ -9,7 +9,10 @@ from embodied.evaluation.statistics import percentiles_ms, wilson_interval
 from embodied.rollout import EpisodeResult
 
 Row = dict[str, Any]
-"""One episode: arm, task, instruction, env_seed, success, steps, return and decision_ms (a list)."""
+"""One episode: arm, task, instruction, env_seed, success, steps, return and decision_ms (a list).
+
+A recorded one has `stages` as well: a list of [step, sub-goal], as the task's expert reads the scene.
+"""
 
 
 def episode_rows(arm: str, results: Iterable[EpisodeResult]) -> list[Row]:
@@ -24,6 +27,7 @@ def episode_rows(arm: str, results: Iterable[EpisodeResult]) -> list[Row]:
             "steps": result.steps,
             "return": result.reward,
             "decision_ms": [round(seconds * 1000, 3) for seconds in result.decision_seconds],
+            **({"stages": [list(stage) for stage in result.stages]} if result.stages else {}),
         }
         for result in results
     ]

@@ -11,7 +11,7 @@ import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
-from embodied.provenance import cpu_model, git_commit
+from embodied.provenance import cpu_model, git_commit, utc_date
 
 PACKAGES = (
     "lerobot_policy_embodied",
@@ -50,9 +50,10 @@ def machine() -> dict[str, Any]:
 
 
 def provenance(*, dataset: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Data set (with its fingerprint), command line, commit, versions, seed and machine."""
+    """Data set (with its fingerprint), date, command line, commit, versions, seed and machine."""
     return {
         "dataset": dataset,
+        "date": utc_date(),
         "command": shlex.join(sys.argv),
         "commit": git_commit(),
         "versions": installed_versions(),

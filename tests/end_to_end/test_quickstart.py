@@ -29,6 +29,7 @@ def fake_stages(monkeypatch: pytest.MonkeyPatch, fails: str | None = None) -> li
 
     for name in STAGES:
         monkeypatch.setattr(module, name, fake(name))
+    monkeypatch.setattr(module, "report", lambda config: {})
     monkeypatch.setattr(module, "format_table", lambda *_: "table")
     monkeypatch.setattr(module, "join_strips", lambda folder, path: path)
     return ran
@@ -43,6 +44,13 @@ def test_each_stage_runs_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert first["collect"]["stage"] == "collect"
     assert module.quickstart(config) == first
     assert ran == list(STAGES)
+
+
+def test_the_report_of_its_folder_comes_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran = fake_stages(monkeypatch)
+    monkeypatch.setattr(module, "report", lambda config: ran.append(config.run))
+    module.quickstart(QuickstartConfig(output_dir=tmp_path))
+    assert ran == [*STAGES, tmp_path]
 
 
 def test_a_second_run_begins_with_the_stage_that_was_interrupted(
@@ -90,4 +98,5 @@ def test_the_real_stages_fit_together(tmp_path: Path) -> None:
     assert [task["task"] for task in result["tasks"]] == list(module.TASKS)
     assert result["checkpoint"]["training_seed"] == 0
     assert (tmp_path / "run" / "filmstrip.png").is_file()
+    assert "<video" in (tmp_path / "run" / "report.html").read_text()
     assert json.loads(json.dumps(result)) == result

@@ -43,6 +43,9 @@ def test_result_has_tasks_floors_hashes_and_rows(
     assert result["latency_ms"]["p50"] > 0
     rows = [json.loads(line) for line in (output_dir / "episodes.jsonl").read_text().splitlines()]
     assert [row["arm"] for row in rows] == ["policy"] * 4 + ["random"] * 4 + ["noop"] * 4
+    assert [row["env_seed"] for row in rows if "stages" in row] == [50, 50]
+    assert rows[0]["stages"] == [[0, "go east"]]
+    assert json.loads((output_dir / "evaluation.json").read_text()) == result
     assert sorted(path.name for path in (output_dir / "videos").glob("*.mp4")) == [
         "east_50_failure.mp4",
         "west_50_failure.mp4",

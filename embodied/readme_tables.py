@@ -1,9 +1,10 @@
-"""Results as Markdown tables: what `embodied evaluate` and `embodied bench` return, as a README shows it."""
+"""The README's tables: what `embodied evaluate` and `embodied bench` return, as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embodied.evaluation.statistics import wilson_interval
+from embodied.reporting.formats import percent
 
 Result = Mapping[str, Any]
 Table = list[list[str]]
@@ -70,8 +71,3 @@ def markdown(table: Table) -> str:
     """A Markdown table whose first line is the header."""
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-
-
-def percent(rate: float) -> str:
-    """0.5 as `50 %`."""
-    return f"{100 * rate:.0f} %"
