@@ -19,8 +19,9 @@ class DatasetConfig:
     """A LeRobotDataset on disk.
 
     root: folder of the data set; repo_id: name stored in its metadata; cameras: comma list of cameras to
-    use, all if None; episodes: indices to use, all if None; task_weights: sampling weight per instruction,
-    proportional to the number of frames if None; augmentation: a key of
+    use, renamed where an entry reads `old:new`, all if None; episodes: indices to use, all if None;
+    success_only: of these the successful ones, by the episode table's mark or `next.success`; task_weights:
+    sampling weight per instruction, proportional to the number of frames if None; augmentation: a key of
     `embodied.data.augment.AUGMENTATIONS`.
     """
 
@@ -28,6 +29,7 @@ class DatasetConfig:
     repo_id: str = "local/dataset"
     cameras: str | None = None
     episodes: list[int] | None = None
+    success_only: bool = False
     task_weights: dict[str, float] | None = None
     augmentation: str = "none"
 
