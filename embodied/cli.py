@@ -37,6 +37,9 @@ class Verb:
     renders: bool = True
     """Whether it draws even without an `--env` flag."""
 
+    word: str | None = None
+    """Flag that a word behind the verb stands for: `inspect DATASET`."""
+
     overrides: str | None = None
     """Group of flags of which all but `<group>.path` are handed on unread, as `<group>_overrides`."""
 
@@ -53,6 +56,14 @@ VERBS = {
         config="CollectConfig",
         function="embodied.data.collect:collect",
         example="--env.task=mt10 --episodes=50 --dataset.root=data/mt10",
+    ),
+    "inspect": Verb(
+        summary="what is in a LeRobotDataset, and what is wrong with it",
+        config="InspectConfig",
+        function="embodied.data.inspection.run:inspect_dataset",
+        example="data/mt10 --json=inspection.json",
+        renders=False,
+        word="dataset.root",
     ),
     "train": Verb(
         summary="train a policy on a LeRobotDataset",
@@ -138,7 +149,16 @@ def _split_command(args: list[str]) -> tuple[str, list[str]]:
     if name not in COMMANDS:
         expected = [f"bench {what}" for what in BENCHES] if args[0] == "bench" else [*VERBS, "bench"]
         raise UserError(f"{name}: expected one of {', '.join(expected)}")
-    return name, args[words:]
+    return name, _word_as_flag(COMMANDS[name], args[words:])
+
+
+def _word_as_flag(verb: Verb, flags: list[str]) -> list[str]:
+    if verb.word is None or not flags or flags[0].startswith("--"):
+        return flags
+    flag = f"--{verb.word}"
+    if any(other.partition("=")[0] == flag for other in flags[1:]):
+        raise UserError(f"{flag} is given as well as {flags[0]}: expected one of them")
+    return [f"{flag}={flags[0]}", *flags[1:]]
 
 
 def _load(target: str) -> Callable[[Any], dict[str, Any]]:

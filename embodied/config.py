@@ -163,6 +163,25 @@ class BenchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordedDataset:
+    """A LeRobotDataset on disk: `root` is its folder."""
+
+    root: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """`embodied inspect DATASET`: what is in a LeRobotDataset and what is wrong with it; changes nothing.
+
+    all_frames: look at every picture instead of at most 512 per camera. DATASET is short for --dataset.root.
+    """
+
+    dataset: RecordedDataset
+    all_frames: bool = False
+    json: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DoctorConfig:
     """`embodied doctor`: what this machine offers and what to do about each problem."""
 

@@ -223,7 +223,7 @@ def _decode(name: str, kind: Any, text: str | None) -> Any:
         if isinstance(value, bool) and bool not in options:
             raise TypeError(f"{value} is a bool")
         return draccus.decode(kind, value)
-    except (AttributeError, DraccusException, TypeError, ValueError, yaml.YAMLError) as error:
+    except (AttributeError, DraccusException, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"--{name}={text}: expected {_describe(kind)}") from error
 
 

@@ -1,7 +1,7 @@
 """Recordings of three robots, written by LeRobot itself: what users bring, small and without a defect.
 
-A leader arm moves smoothly at random, the follower lags two frames behind it, and a bright square in every
-picture follows the first joints, so that nothing stands still, jumps, or is the same as anything else.
+A leader arm moves smoothly at random, the follower lags two frames behind it, and bright spots in every
+picture follow its joints, so that nothing stands still, jumps, or is the same as anything else.
 """
 
 import io
@@ -95,15 +95,15 @@ def smooth(draw: np.random.Generator, frames: int, dimensions: int) -> np.ndarra
     return np.tanh(np.stack(rows, axis=1)[30:-30])
 
 
-def picture(position: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A textured background with a bright square at `position` in [-1, 1] twice, uint8 (H, W, 3)."""
+def picture(joints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A textured background with a bright spot for every two joints in [-1, 1], uint8 (H, W, 3)."""
     height, width = size
     rows, columns = np.mgrid[0:height, 0:width]
-    image = np.stack([40 + rows % 32, 60 + columns % 24, 90 + (rows + columns) % 16], axis=-1)
-    side = height // 4
-    top, left = (((position + 1) / 2).clip(0, 1) * (height - side, width - side)).round().astype(int)
-    image[top : top + side, left : left + side] = 230
-    return image.astype(np.uint8)
+    image = np.stack([40 + rows % 32, 60 + columns % 24, 90 + (rows + columns) % 16], axis=-1).astype(float)
+    for row, column in joints[: len(joints) // 2 * 2].reshape(-1, 2):
+        far = np.hypot(rows - (row + 1) / 2 * (height - 1), columns - (column + 1) / 2 * (width - 1))
+        image += 130 * np.exp(-((far / (height / 8)) ** 2))[..., None]
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def features_of(robot: Robot) -> dict[str, dict]:
@@ -144,7 +144,7 @@ def write_recording(root: Path, robot: Robot, seed: int = 0) -> Path:
         action = robot.scale * leader if robot.state == robot.action else 5 * np.diff(path, axis=0)[1:]
         for frame in range(length):
             row: dict[str, Any] = {
-                f"observation.images.{camera}": picture(follower[frame, place : place + 2], size)
+                f"observation.images.{camera}": picture(np.roll(follower[frame], place), size)
                 for place, (camera, size) in enumerate(robot.cameras.items())
             }
             row["observation.state"] = state[frame].astype(np.float32)

@@ -168,12 +168,13 @@ def _open_store(root: Path) -> Path:
     return store
 
 
-def _data_files(root: Path) -> list[Path]:
+def data_files(root: Path) -> list[Path]:
+    """The Parquet files with the rows, in their order."""
     return sorted(root.glob("data/*/*.parquet"))
 
 
 @contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
+def damage_reported(path: Path) -> Iterator[None]:
     """Turn what readers raise about a damaged file into one line."""
     try:
         yield
@@ -191,10 +192,10 @@ def read_columns(meta: LeRobotDatasetMetadata) -> dict[str, np.ndarray]:
     """
     keys = [key for key in meta.features if key not in meta.camera_keys and not is_language_column(key)]
     tables = []
-    for path in _data_files(meta.root):
-        with _damage_reported(path):
+    for path in data_files(meta.root):
+        with damage_reported(path):
             tables.append(pq.read_table(path, columns=keys))
-    with _damage_reported(meta.root / "data"):
+    with damage_reported(meta.root / "data"):
         table = pa.concat_tables(tables)
         return {key: _as_array(table[key], tuple(meta.features[key]["shape"])) for key in keys}
 
@@ -216,7 +217,7 @@ def _open_images(meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray,
     """Decoded pictures (N, H, W, 3) of one camera, made if they are missing."""
     path = store / f"{key}.npy"
     if not path.is_file():
-        height, width, channels = _picture_shape(meta.features[key])
+        height, width, channels = picture_shape(meta.features[key])
         shape = (meta.total_frames, height, width, channels)
         if shutil.disk_usage(store).free < 1.05 * np.prod(shape):
             raise UserError(
@@ -232,7 +233,7 @@ def _open_images(meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray,
     return np.load(path, mmap_mode="r").view(np.ndarray)
 
 
-def _picture_shape(feature: dict) -> tuple[int, int, int]:
+def picture_shape(feature: dict) -> tuple[int, int, int]:
     """Height, width and channels, whichever order the data set has written them in."""
     shape = tuple(feature["shape"])
     return shape if shape[-1] == 3 else (*shape[1:], shape[0])  # type: ignore[return-value]
@@ -257,15 +258,16 @@ def _decode_pictures(
     """Pictures stored in Parquet rows, as (first frame, (n, H, W, 3))."""
     start = 0
     with ThreadPoolExecutor() as pool:
-        for path in _data_files(meta.root):
-            with _damage_reported(path):
+        for path in data_files(meta.root):
+            with damage_reported(path):
                 for batch in pq.ParquetFile(path).iter_batches(DECODED_AT_ONCE, columns=[key]):
-                    pictures = np.stack(list(pool.map(_decode_picture, batch[key].to_pylist())))
+                    pictures = np.stack(list(pool.map(decode_picture, batch[key].to_pylist())))
                     yield start, pictures
                     start += len(pictures)
 
 
-def _decode_picture(entry: dict) -> np.ndarray:
+def decode_picture(entry: dict) -> np.ndarray:
+    """A picture stored in a Parquet row, (H, W, 3) uint8."""
     source = entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"])
     with Image.open(source) as image:
         return np.asarray(image.convert("RGB"))
@@ -279,7 +281,7 @@ def _decode_film(
     def decode(start: int, stop: int, episode: dict) -> np.ndarray:
         path = meta.root / meta.get_video_file_path(episode["episode_index"], key)
         times = [episode[f"videos/{key}/from_timestamp"] + time for time in timestamps[start:stop].tolist()]
-        with _damage_reported(path):
+        with damage_reported(path):
             frames = decode_video_frames(path, times, TIMESTAMP_TOLERANCE, "pyav", return_uint8=True)
         return frames.movedim(1, -1).numpy()
 

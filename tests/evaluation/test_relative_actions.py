@@ -53,12 +53,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
 
 def test_a_chunk_commands_what_it_meant_when_it_was_predicted(loaded: tuple[Any, Any, Any]) -> None:
     """From (0, 0.06): each chunk commands its start plus 0.4, and moves by a tenth of that, three times."""
-    expected, position = [], np.array([0.0, 0.06])
+    expected, position, reward = [], np.array([0.0, 0.06]), 0.0
     for step in range(STEPS):
         if step % CHUNK == 0:
             command = position + 0.4
         expected.append(command)
         position = position + 0.1 * command
+        reward += position[0]
     env = gym.vector.SyncVectorEnv([lambda: PointEnv(length=STEPS)])
     same: Any = PolicyProcessorPipeline(steps=[])
     found = lerobot_rollout(env, loaded[0], same, same, loaded[1], loaded[2], seeds=[6])
@@ -68,4 +69,4 @@ def test_a_chunk_commands_what_it_meant_when_it_was_predicted(loaded: tuple[Any,
     results = rollout(
         {"east": env_config.env_fn("east")}, make_agent(*loaded), [Episode(task="east", seed=6)], num_envs=1
     )
-    assert results[0].reward == pytest.approx(position[0], rel=1e-5)
+    assert results[0].reward == pytest.approx(reward, rel=1e-5)
