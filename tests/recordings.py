@@ -124,8 +124,13 @@ def features_of(robot: Robot) -> dict[str, dict]:
     return features
 
 
-def write_recording(root: Path, robot: Robot, seed: int = 0) -> Path:
-    """Record the robot's episodes; with `marks`, every episode but the last one ends in success."""
+def write_recording(
+    root: Path, robot: Robot, seed: int = 0, spoil: Callable[[int, int, dict], None] | None = None
+) -> Path:
+    """Record the robot's episodes; with `marks`, every episode but the last one ends in success.
+
+    spoil: changes a row before it is written, given the episode and the frame.
+    """
     dataset = LeRobotDataset.create(
         "local/recording",
         fps=robot.fps,
@@ -153,6 +158,8 @@ def write_recording(root: Path, robot: Robot, seed: int = 0) -> Path:
                 success = frame == length - 1 and episode < len(robot.lengths) - 1
                 row["next.reward"] = np.array([float(success)], np.float32)
                 row["next.success"] = np.array([success])
+            if spoil is not None:
+                spoil(episode, frame, row)
             dataset.add_frame(row | {"task": robot.tasks[episode % len(robot.tasks)]})
         dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
@@ -190,9 +197,9 @@ def change_numbers(root: Path, key: str, change: Callable[[np.ndarray], np.ndarr
     numbers = np.array(rewrite(data_file(root), key, apply))
     path = root / "meta/stats.json"
     statistics = json.loads(path.read_text())
-    statistics[key] |= {
-        name: np.atleast_1d(getattr(numbers, name)(axis=0)).tolist() for name in ("min", "max", "mean", "std")
-    }
+    with np.errstate(invalid="ignore"):
+        for name in ("min", "max", "mean", "std"):
+            statistics[key][name] = np.atleast_1d(getattr(numbers, name)(axis=0)).tolist()
     path.write_text(json.dumps(statistics))
 
 

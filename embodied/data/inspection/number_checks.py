@@ -92,7 +92,7 @@ def state_jump(recording: Recording) -> Iterator[Finding]:
     for name, raw in recording.dimensions(OBS_STATE):
         if is_gripper(name):
             continue
-        values = raw.astype(np.float64)
+        values = np.where(np.isfinite(raw), raw, np.nan).astype(np.float64)
         for episode, first, last in _spikes(recording, raw):
             values[episode.start + first : episode.start + last + 1] = np.nan
         spread = np.nanmax(values) - np.nanmin(values) if np.isfinite(values).any() else 0.0
@@ -120,7 +120,7 @@ def constant(recording: Recording) -> Iterator[Finding]:
     for key in (OBS_STATE, ACTION):
         for place, name in enumerate(recording.names(key) if key in recording.vectors else []):
             values = recording.vectors[key][:, place]
-            if np.isnan(values).any() or np.ptp(values) > 0:
+            if not np.isfinite(values).all() or np.ptp(values) > 0:
                 continue
             partner = partners.get((key, place))
             partner_moves = partner is not None and np.ptp(recording.vectors[partner[0]][:, partner[1]]) > 0
@@ -246,9 +246,10 @@ def _best_lag(action: np.ndarray, state: np.ndarray, longest: int) -> int | None
 
 
 def _error(action: np.ndarray, state: np.ndarray, lag: int) -> float:
-    """Share of the action's variance that the state, `lag` frames later, does not show."""
+    """Share of an action's variance that the state, `lag` frames later, does not show: the median joint's."""
     size = len(action) - abs(lag)
     early, late = (action, state) if lag >= 0 else (state, action)
     difference = early[:size] - late[len(late) - size :]
-    variance = action.var(axis=0).sum()
-    return float(difference.var(axis=0).sum() / variance) if variance > 0 else np.inf
+    variance = action.var(axis=0)
+    moving = variance > 0
+    return float(np.median(difference.var(axis=0)[moving] / variance[moving])) if moving.any() else np.inf

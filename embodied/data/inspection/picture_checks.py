@@ -45,13 +45,15 @@ def unreadable_picture(recording: Recording) -> Iterator[Finding]:
     """Pictures that cannot be decoded."""
     for key, sample in recording.pictures.items():
         for first, last, reason in sample.unreadable:
-            episode = _episode_of(recording, first)
-            yield Finding(
-                feature=key,
-                episode=episode.index,
-                frames=(first - episode.start, last - episode.start),
-                message=f"cannot be decoded: {reason}",
-            )
+            for episode in recording.episodes:
+                start, stop = max(first, episode.start), min(last + 1, episode.stop)
+                if start < stop:
+                    yield Finding(
+                        feature=key,
+                        episode=episode.index,
+                        frames=(start - episode.start, stop - 1 - episode.start),
+                        message=f"cannot be decoded: {reason}",
+                    )
 
 
 def short_film(recording: Recording) -> Iterator[Finding]:
@@ -125,7 +127,7 @@ def slow_camera(recording: Recording) -> Iterator[Finding]:
 def _by_episode(recording: Recording, sample: PictureSample) -> Iterator[tuple[Episode, np.ndarray]]:
     """Each episode with the places of its pictures in the sample, one item per run of consecutive frames."""
     for episode in recording.episodes:
-        here = np.flatnonzero((sample.rows >= episode.start) & (sample.rows < episode.stop))
+        here = np.arange(*np.searchsorted(sample.rows, [episode.start, episode.stop]))
         for part in np.split(here, np.flatnonzero(np.diff(sample.rows[here]) > 1) + 1):
             if len(part):
                 yield episode, part

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from embodied.data.inspection import number_checks, picture_checks, structure_checks
 from embodied.data.inspection.recording import Finding, Recording
 
@@ -40,5 +42,6 @@ CHECKS: dict[str, Callable[[Recording], Iterable[Finding]]] = {
 
 def find(recording: Recording) -> list[Finding]:
     """Findings of every check, problems first."""
-    found = [replace(item, kind=kind) for kind, check in CHECKS.items() for item in check(recording)]
+    with np.errstate(invalid="ignore"):  # what NaN and infinity do to the other checks
+        found = [replace(item, kind=kind) for kind, check in CHECKS.items() for item in check(recording)]
     return sorted(found, key=lambda item: item.severity != "problem")
