@@ -42,7 +42,7 @@ class Verb:
     """Group of flags of which all but `<group>.path` are handed on unread, as `<group>_overrides`."""
 
     word: str | None = None
-    """Flag that a first word without dashes stands for: `embodied report RUN` is `report --run=RUN`."""
+    """Flag that a word behind the verb stands for: `embodied report RUN` is `report --run=RUN`."""
 
 
 VERBS = {
@@ -57,6 +57,14 @@ VERBS = {
         config="CollectConfig",
         function="embodied.data.collect:collect",
         example="--env.task=mt10 --episodes=50 --dataset.root=data/mt10",
+    ),
+    "inspect": Verb(
+        summary="what is in a LeRobotDataset, and what is wrong with it",
+        config="InspectConfig",
+        function="embodied.data.inspection.run:inspect_dataset",
+        example="data/mt10 --json=inspection.json",
+        renders=False,
+        word="dataset.root",
     ),
     "train": Verb(
         summary="train a policy on a LeRobotDataset",
@@ -134,8 +142,6 @@ def _run(args: list[str]) -> int:
         return 0
     name, flags = _split_command(words)
     verb = COMMANDS[name]
-    if verb.word and flags and not flags[0].startswith("-"):
-        flags = [f"--{verb.word}={flags[0]}", *flags[1:]]
     if words != args:
         print(_help(name, verb, flags))
         return 0
@@ -159,7 +165,16 @@ def _split_command(args: list[str]) -> tuple[str, list[str]]:
     if name not in COMMANDS:
         expected = [f"bench {what}" for what in BENCHES] if args[0] == "bench" else [*VERBS, "bench"]
         raise UserError(f"{name}: expected one of {', '.join(expected)}")
-    return name, args[words:]
+    return name, _word_as_flag(COMMANDS[name], args[words:])
+
+
+def _word_as_flag(verb: Verb, flags: list[str]) -> list[str]:
+    if verb.word is None or not flags or flags[0].startswith("--"):
+        return flags
+    flag = f"--{verb.word}"
+    if any(other.partition("=")[0] == flag for other in flags[1:]):
+        raise UserError(f"{flag} is given as well as {flags[0]}: expected one of them")
+    return [f"{flag}={flags[0]}", *flags[1:]]
 
 
 def _load(target: str) -> Callable[[Any], dict[str, Any]]:
@@ -253,7 +268,7 @@ def _overview() -> str:
 def _help(name: str, verb: Verb, args: Sequence[str]) -> str:
     flags = list_flags(_config_class(verb), split_args(args), choice_defaults=CHOICE_DEFAULTS)
     flags = [flag for flag in flags if not flag.name.endswith("_overrides")]
-    word = f" {verb.word.upper()}" if verb.word else ""
+    word = f" {verb.word.partition('.')[0].upper()}" if verb.word else ""
     sections = [f"usage: embodied {name}{word} [--flag=value ...]\n\n{verb.summary}"]
     sections += [_section(owner, [flag for flag in flags if flag.owner is owner]) for owner in _owners(flags)]
     return "\n\n".join([*sections, f"example: embodied {name} {verb.example}"])

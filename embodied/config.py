@@ -19,8 +19,9 @@ class DatasetConfig:
     """A LeRobotDataset on disk.
 
     root: folder of the data set; repo_id: name stored in its metadata; cameras: comma list of cameras to
-    use, all if None; episodes: indices to use, all if None; task_weights: sampling weight per instruction,
-    proportional to the number of frames if None; augmentation: a key of
+    use, renamed where an entry reads `old:new`, all if None; episodes: indices to use, all if None;
+    success_only: of these the successful ones, by the episode table's mark or `next.success`; task_weights:
+    sampling weight per instruction, proportional to the number of frames if None; augmentation: a key of
     `embodied.data.augment.AUGMENTATIONS`.
     """
 
@@ -28,6 +29,7 @@ class DatasetConfig:
     repo_id: str = "local/dataset"
     cameras: str | None = None
     episodes: list[int] | None = None
+    success_only: bool = False
     task_weights: dict[str, float] | None = None
     augmentation: str = "none"
 
@@ -184,6 +186,25 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         _at_least("media_mb", self.media_mb, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedDataset:
+    """A LeRobotDataset on disk: `root` is its folder."""
+
+    root: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """`embodied inspect DATASET`: what is in a LeRobotDataset and what is wrong with it; changes nothing.
+
+    all_frames: look at every picture instead of at most 512 per camera. DATASET is short for --dataset.root.
+    """
+
+    dataset: RecordedDataset
+    all_frames: bool = False
+    json: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import json
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -222,7 +223,7 @@ def _decode(name: str, kind: Any, text: str | None) -> Any:
         if isinstance(value, bool) and bool not in options:
             raise TypeError(f"{value} is a bool")
         return draccus.decode(kind, value)
-    except (AttributeError, DraccusException, TypeError, ValueError, yaml.YAMLError) as error:
+    except (AttributeError, DraccusException, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"--{name}={text}: expected {_describe(kind)}") from error
 
 
@@ -235,6 +236,9 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is list:
         return "a list such as [1, 2]"
     if get_origin(kind) is dict:
+        value = get_args(kind)[1]
+        if isinstance(value, type) and issubclass(value, Enum):
+            return f"a mapping such as {{name: value}} with values {', '.join(item.name for item in value)}"
         return "a mapping such as {name: value}"
     return TYPE_NAMES.get(kind) or stringify_type(kind)
 

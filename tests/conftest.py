@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,21 @@ try:
     NO_RENDERER = None
 except UserError as error:
     NO_RENDERER = str(error)
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a clean data set of one of `tests.recordings.ROBOTS`, written once; not to be changed."""
+    from tests.recordings import ROBOTS, write_recording
+
+    roots: dict[str, Path] = {}
+
+    def root(robot: str) -> Path:
+        if robot not in roots:
+            roots[robot] = write_recording(tmp_path_factory.mktemp("recordings") / robot, ROBOTS[robot])
+        return roots[robot]
+
+    return root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

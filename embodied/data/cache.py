@@ -8,7 +8,7 @@ milliseconds. N frames, E episodes, H, W picture size.
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from av.error import FFmpegError
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.language import is_language_column
 from lerobot.datasets.video_utils import decode_video_frames
-from lerobot.utils.constants import ACTION, OBS_STATE
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -33,6 +32,7 @@ from embodied.data.dataset import (
     select_cameras,
     task_names,
 )
+from embodied.data.selection import check_finite, frames_of, select_episodes, select_successes
 from embodied.errors import UserError
 
 CACHE_FOLDER = Path(".cache", "huggingface", "embodied")
@@ -48,21 +48,25 @@ TIMESTAMP_TOLERANCE = 1e-4
 class FrameCache:
     """A data set in memory.
 
-    features: LeRobot's description of the columns, without cameras that were not asked for; images: per
-    camera (N, H, W, 3) uint8, mapped from disk; columns: every other column, (N, ...) float32, int64, bool or
+    features: LeRobot's description of the columns, without cameras that were not asked for and under the
+    names asked for; cameras: those names -> the data set's own; images: per camera (N, H, W, 3) uint8, mapped
+    from disk; columns: every other column, (N, ...) float32, int64, bool or
     object for text; tasks: (number of tasks,) instructions; first, last: (N,) first and last frame of each
-    frame's episode; fingerprint: of the data set.
+    frame's episode; episodes, frames: indices of those that are to be used; fingerprint: of the data set.
     """
 
     root: Path
     fingerprint: str
     fps: int
     features: dict[str, dict]
+    cameras: dict[str, str]
     images: dict[str, np.ndarray]
     columns: dict[str, np.ndarray]
     tasks: np.ndarray
     first: np.ndarray
     last: np.ndarray
+    episodes: np.ndarray
+    frames: np.ndarray
 
     @property
     def num_frames(self) -> int:
@@ -75,34 +79,78 @@ class FrameCache:
         return int(self.columns["episode_index"][-1]) + 1
 
     @classmethod
-    def open(cls, root: Path, *, cameras: str | None = None) -> "FrameCache":
+    def open(
+        cls,
+        root: Path,
+        *,
+        cameras: str | None = None,
+        episodes: list[int] | None = None,
+        success_only: bool = False,
+    ) -> "FrameCache":
         """Open a data set, decoding the pictures of cameras that are not decoded yet.
 
-        cameras: comma list, every colour camera if None.
+        cameras: comma list of names or `old:new`, every colour camera if None; episodes: those to use, all if
+        None; success_only: of these the successful ones.
 
         Raises:
-            UserError: missing, empty or damaged data set, unknown camera, NaN in state or action, or no room.
+            UserError: missing, empty or damaged data set, unknown camera or episode, no successes, NaN in the
+                states or actions to use, or no room.
         """
         meta = open_metadata(Path(root))
         keys = select_cameras(meta, cameras)
-        columns = _read_columns(meta)
-        _check_finite(meta.root, columns)
-        store = _open_store(meta.root)
-        images = {key: _open_images(meta, key, columns["timestamp"], store) for key in keys}
+        columns = read_columns(meta)
         rows = episode_rows(meta)
+        _check_lengths(meta, rows, columns)
+        if success_only:
+            chosen = select_successes(meta, columns, episodes)
+        else:
+            chosen = select_episodes(meta.total_episodes, episodes)
+        frames = frames_of(columns, chosen)
+        check_finite(meta, columns, frames)
+        store = _open_store(meta.root)
+        images = {
+            key: _open_images(meta, stored, columns["timestamp"], store) for key, stored in keys.items()
+        }
         lengths = np.array([row["length"] for row in rows])
         first = np.repeat([row["dataset_from_index"] for row in rows], lengths)
         return cls(
             root=meta.root,
             fingerprint=store.name,
             fps=meta.fps,
-            features={key: meta.features[key] for key in meta.features if key in images or key in columns},
+            features=_seen_features(meta, keys, columns),
+            cameras=keys,
             images=images,
             columns=columns,
             tasks=np.array(task_names(meta), dtype=object),
             first=first,
             last=first + np.repeat(lengths, lengths) - 1,
+            episodes=chosen,
+            frames=frames,
         )
+
+
+def _check_lengths(meta: LeRobotDatasetMetadata, rows: list[dict], columns: Mapping[str, np.ndarray]) -> None:
+    """Refuse frames that info.json or the table of episodes does not know."""
+    found = columns["episode_index"]
+    if len(found) != meta.total_frames:
+        raise UserError(
+            f"{meta.root}: expected {meta.total_frames} frames as in its info.json, found {len(found)}"
+        )
+    told = np.repeat([row["episode_index"] for row in rows], [row["length"] for row in rows])
+    if not np.array_equal(found, told):
+        raise UserError(f"{meta.root}: expected the frames of each episode as in meta/episodes, found others")
+
+
+def _seen_features(
+    meta: LeRobotDatasetMetadata, cameras: dict[str, str], columns: Mapping[str, np.ndarray]
+) -> dict[str, dict]:
+    """Descriptions of what is loaded, in the data set's order."""
+    names = {stored: seen for seen, stored in cameras.items()}
+    return {
+        names.get(key, key): feature
+        for key, feature in meta.features.items()
+        if key in names or key in columns
+    }
 
 
 def _open_store(root: Path) -> Path:
@@ -120,12 +168,13 @@ def _open_store(root: Path) -> Path:
     return store
 
 
-def _data_files(root: Path) -> list[Path]:
+def data_files(root: Path) -> list[Path]:
+    """The Parquet files with the rows, in their order."""
     return sorted(root.glob("data/*/*.parquet"))
 
 
 @contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
+def damage_reported(path: Path) -> Iterator[None]:
     """Turn what readers raise about a damaged file into one line."""
     try:
         yield
@@ -135,19 +184,19 @@ def _damage_reported(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: expected a readable part of the data set ({first_line(error)})") from error
 
 
-def _read_columns(meta: LeRobotDatasetMetadata) -> dict[str, np.ndarray]:
-    """Every column but pictures and language, in the types to which LeRobot converts them."""
+def read_columns(meta: LeRobotDatasetMetadata) -> dict[str, np.ndarray]:
+    """Every column but pictures and language, in the types to which LeRobot converts them.
+
+    Raises:
+        UserError: a file is damaged or lacks a column.
+    """
     keys = [key for key in meta.features if key not in meta.camera_keys and not is_language_column(key)]
     tables = []
-    for path in _data_files(meta.root):
-        with _damage_reported(path):
+    for path in data_files(meta.root):
+        with damage_reported(path):
             tables.append(pq.read_table(path, columns=keys))
-    table = pa.concat_tables(tables)
-    if len(table) != meta.total_frames:
-        raise UserError(
-            f"{meta.root}: expected {meta.total_frames} frames as in its info.json, found {len(table)}"
-        )
-    with _damage_reported(meta.root / "data"):
+    with damage_reported(meta.root / "data"):
+        table = pa.concat_tables(tables)
         return {key: _as_array(table[key], tuple(meta.features[key]["shape"])) for key in keys}
 
 
@@ -164,22 +213,11 @@ def _as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(len(column), *(shape if shape != (1,) else ()))
 
 
-def _check_finite(root: Path, columns: dict[str, np.ndarray]) -> None:
-    for key in (OBS_STATE, ACTION):
-        if key in columns and not np.isfinite(columns[key]).all():
-            row = np.argwhere(~np.isfinite(columns[key]))[0][0]
-            episode, frame = (int(columns[name][row]) for name in ("episode_index", "frame_index"))
-            value = columns[key][row].tolist()
-            raise UserError(
-                f"{root}: {key} of episode {episode}, frame {frame} is {value}; expected finite numbers"
-            )
-
-
 def _open_images(meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray, store: Path) -> np.ndarray:
     """Decoded pictures (N, H, W, 3) of one camera, made if they are missing."""
     path = store / f"{key}.npy"
     if not path.is_file():
-        height, width, channels = _picture_shape(meta.features[key])
+        height, width, channels = picture_shape(meta.features[key])
         shape = (meta.total_frames, height, width, channels)
         if shutil.disk_usage(store).free < 1.05 * np.prod(shape):
             raise UserError(
@@ -195,7 +233,7 @@ def _open_images(meta: LeRobotDatasetMetadata, key: str, timestamps: np.ndarray,
     return np.load(path, mmap_mode="r").view(np.ndarray)
 
 
-def _picture_shape(feature: dict) -> tuple[int, int, int]:
+def picture_shape(feature: dict) -> tuple[int, int, int]:
     """Height, width and channels, whichever order the data set has written them in."""
     shape = tuple(feature["shape"])
     return shape if shape[-1] == 3 else (*shape[1:], shape[0])  # type: ignore[return-value]
@@ -220,15 +258,16 @@ def _decode_pictures(
     """Pictures stored in Parquet rows, as (first frame, (n, H, W, 3))."""
     start = 0
     with ThreadPoolExecutor() as pool:
-        for path in _data_files(meta.root):
-            with _damage_reported(path):
+        for path in data_files(meta.root):
+            with damage_reported(path):
                 for batch in pq.ParquetFile(path).iter_batches(DECODED_AT_ONCE, columns=[key]):
-                    pictures = np.stack(list(pool.map(_decode_picture, batch[key].to_pylist())))
+                    pictures = np.stack(list(pool.map(decode_picture, batch[key].to_pylist())))
                     yield start, pictures
                     start += len(pictures)
 
 
-def _decode_picture(entry: dict) -> np.ndarray:
+def decode_picture(entry: dict) -> np.ndarray:
+    """A picture stored in a Parquet row, (H, W, 3) uint8."""
     source = entry["path"] if entry["bytes"] is None else io.BytesIO(entry["bytes"])
     with Image.open(source) as image:
         return np.asarray(image.convert("RGB"))
@@ -242,7 +281,7 @@ def _decode_film(
     def decode(start: int, stop: int, episode: dict) -> np.ndarray:
         path = meta.root / meta.get_video_file_path(episode["episode_index"], key)
         times = [episode[f"videos/{key}/from_timestamp"] + time for time in timestamps[start:stop].tolist()]
-        with _damage_reported(path):
+        with damage_reported(path):
             frames = decode_video_frames(path, times, TIMESTAMP_TOLERANCE, "pyav", return_uint8=True)
         return frames.movedim(1, -1).numpy()
 

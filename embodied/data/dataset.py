@@ -45,29 +45,40 @@ def task_names(meta: LeRobotDatasetMetadata) -> list[str]:
     return [] if meta.tasks is None else meta.tasks.sort_values("task_index").index.tolist()
 
 
-def select_cameras(meta: LeRobotDatasetMetadata, cameras: str | None) -> tuple[str, ...]:
-    """Feature keys of the cameras in a comma list of names (`corner` or `observation.images.corner`).
+def select_cameras(meta: LeRobotDatasetMetadata, cameras: str | None) -> dict[str, str]:
+    """Feature keys of the cameras in a comma list: key that the policy sees -> key in the data set.
 
-    None selects every colour camera.
+    An entry is a name (`corner` or `observation.images.corner`) or `old:new`, which renames the data set's
+    camera. Cameras that are not listed are dropped; None selects every colour camera.
 
     Raises:
-        UserError: a name is unknown, or nothing is left.
+        UserError: a name is unknown or given twice, or nothing is left.
     """
     known = [key for key in meta.camera_keys if key not in meta.depth_keys]
-    names = known if cameras is None else [name.strip() for name in cameras.split(",") if name.strip()]
-    if not names:
+    entries = known if cameras is None else [entry.strip() for entry in cameras.split(",") if entry.strip()]
+    if not entries:
         raise UserError(f"--dataset.cameras={cameras}: expected at least one colour camera in {meta.root}")
-    keys = []
-    for name in names:
-        key = next(
+    keys: dict[str, str] = {}
+    for entry in entries:
+        name, separator, new_name = (part.strip() for part in entry.partition(":"))
+        stored = next(
             (key for key in (name, f"{OBS_IMAGES}.{name}", f"{OBS_PREFIX}{name}") if key in known), None
         )
-        if key is None:
+        if stored is None:
             raise UserError(
                 f"--dataset.cameras={cameras}: no camera {name}, expected some of {', '.join(known)}"
             )
-        keys.append(key)
-    return tuple(keys)
+        if separator and (not new_name or ":" in new_name):
+            raise UserError(f"--dataset.cameras={cameras}: {entry}, expected a name or old:new")
+        seen = _full_key(new_name) if separator else stored
+        if seen in keys or stored in keys.values():
+            raise UserError(f"--dataset.cameras={cameras}: {entry}, expected each camera and name once")
+        keys[seen] = stored
+    return keys
+
+
+def _full_key(name: str) -> str:
+    return name if name.startswith(OBS_PREFIX) else f"{OBS_IMAGES}.{name}"
 
 
 def fingerprint(root: Path, *, remembered: Path | None = None) -> str:

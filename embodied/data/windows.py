@@ -14,6 +14,7 @@ from lerobot.utils.constants import ACTION, OBS_PREFIX, REWARD
 from torch import Tensor
 
 from embodied.data.cache import FrameCache
+from embodied.data.selection import frames_of, select_episodes
 from embodied.errors import UserError
 
 Batch = dict[str, Any]
@@ -97,8 +98,7 @@ class WindowLoader:
         self._batch_size = batch_size
         self._seed = seed
         self._cursor = cursor
-        chosen = select_episodes(cache, episodes)
-        self._frames = np.flatnonzero(np.isin(cache.columns["episode_index"], chosen))
+        self._frames = frames_of(cache.columns, select_episodes(cache.num_episodes, episodes))
         self._probabilities = self._weigh(task_weights) if task_weights else None
         self._epoch = -1
         self._order = self._frames
@@ -184,7 +184,7 @@ class EpisodeLoader:
         self._seed = seed
         self._offsets = np.arange(window) * stride
         self._span = window * stride
-        self._episodes = select_episodes(cache, episodes)
+        self._episodes = select_episodes(cache.num_episodes, episodes)
         self._starts = np.unique(cache.first)
         self._lanes = np.arange(batch_size)
         self._visits = np.zeros(batch_size, np.int64)
@@ -227,21 +227,6 @@ class EpisodeLoader:
             order = np.random.default_rng([self._seed, epoch]).permutation(self._episodes)
             chosen[epochs == epoch] = order[places[epochs == epoch]]
         return chosen
-
-
-def select_episodes(cache: FrameCache, episodes: list[int] | None) -> np.ndarray:
-    """The chosen episode indices, every one if None.
-
-    Raises:
-        UserError: none chosen, or one that the data set does not have.
-    """
-    if episodes is None:
-        return np.arange(cache.num_episodes)
-    unknown = [episode for episode in episodes if not 0 <= episode < cache.num_episodes]
-    if unknown or not episodes:
-        wrong = unknown[0] if unknown else episodes
-        raise UserError(f"--dataset.episodes: {wrong}, expected some of 0 to {cache.num_episodes - 1}")
-    return np.unique(episodes)
 
 
 def _check_keys(cache: FrameCache, delta_indices: dict[str, list[int]]) -> None:

@@ -20,6 +20,15 @@ from embodied.errors import UserError
 from embodied.lerobot_plugin import SimulatedEnvConfig
 from embodied.training.checkpoint import load_checkpoint_folder
 
+FIXED_BY_TRAINING = (
+    "input_features",
+    "normalization_mapping",
+    "output_features",
+    "relative_actions",
+    "relative_exclude_joints",
+)
+"""Fields that the saved processors or weights answer for: changed here, they would do nothing, or harm."""
+
 LoadedPolicy = tuple[PreTrainedPolicy, PolicyProcessorPipeline, PolicyProcessorPipeline]
 PROCESSORS = (f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json", f"{POLICY_POSTPROCESSOR_DEFAULT_NAME}.json")
 
@@ -69,6 +78,8 @@ def _load_config(folder: Path, overrides: list[str]) -> Any:
         name = override.removeprefix("--").partition("=")[0]
         if name.partition(".")[0] not in names:
             raise UserError(f"--policy.{name}: expected one of {', '.join(names)}")
+        if name.partition(".")[0] in FIXED_BY_TRAINING:
+            raise UserError(f"--policy.{name}: is fixed by training, expected no such flag here")
     return _read_config(folder, overrides)
 
 

@@ -1,6 +1,6 @@
 """A LeRobot policy, ours or LeRobot's own, as something to train, built by LeRobot's own factories."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from embodied.evaluation.policy_loading import check_fits
 from embodied.lerobot_plugin import SimulatedEnvConfig
 from embodied.training.provenance import specification
 from embodied.training.trainable import EpisodeRows, Trainable
+from policies.latent_vla.processor_latent_vla import checked_statistics
 
 WHERE_IT_RUNS_OR_GOES = {"device", "push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path"}
 """Fields of a policy's configuration that say nothing about the network that is trained."""
@@ -51,19 +52,16 @@ def network_identity(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def policy_trainable(
-    config: PreTrainedConfig,
-    metadata: LeRobotDatasetMetadata,
-    features: Mapping[str, dict],
-    env: EnvConfig | None = None,
+    config: PreTrainedConfig, metadata: LeRobotDatasetMetadata, env: EnvConfig | None = None
 ) -> Trainable:
     """Build the policy of `config` for a data set, and for evaluation in `env` if one is given.
 
-    `config` is completed in place, as LeRobot does: its inputs are `features`, those of the data set that are
-    loaded, unless it names its own. Raises UserError if a package it needs is not installed, or if the
-    environment cannot run it.
+    metadata: of what is loaded, as `seen_metadata` gives it. `config` is completed in place, as LeRobot does:
+    its inputs are the features of `metadata`, unless it names its own. Raises UserError if a package it needs
+    is not installed, or if the environment cannot run it; ValueError if statistics are missing.
     """
     if not config.input_features:
-        described = dataset_to_policy_features(dict(features))
+        described = dataset_to_policy_features(metadata.features)
         config.input_features = {
             key: feature for key, feature in described.items() if feature.type is not FeatureType.ACTION
         }
@@ -71,7 +69,7 @@ def policy_trainable(
         policy = make_policy(config, ds_meta=metadata)
     except ImportError as error:  # an optional part of LeRobot; its message says what to install
         raise UserError(f"--policy.type={config.type}: {error}") from error
-    statistics: Any = metadata.stats  # arrays; LeRobot's annotation asks for tensors, its code takes both
+    statistics: Any = checked_statistics(config, metadata.stats or {})  # arrays, though LeRobot says tensors
     preprocessor, postprocessor = make_pre_post_processors(
         config, dataset_stats=statistics, dataset_meta=metadata
     )
@@ -90,7 +88,7 @@ def policy_trainable(
         module=policy,
         preprocess=preprocessor,
         save=save,
-        delta_indices=delta_indices_of(config, features),
+        delta_indices=delta_indices_of(config, metadata.features),
         parameter_groups=parameter_groups_of(policy),
         identity=network_identity(config),
         specification=specification(config.input_features, config.output_features or {}, metadata),

@@ -17,6 +17,7 @@ from embodied.config import DatasetConfig, TrainConfig
 from embodied.data.augment import AUGMENTATIONS
 from embodied.data.cache import FrameCache
 from embodied.data.dataset import open_metadata
+from embodied.data.statistics import seen_metadata, training_statistics
 from embodied.data.windows import WindowLoader
 from embodied.errors import UserError
 from embodied.training.checkpoint import (
@@ -79,13 +80,22 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
         raise UserError(f"--dataset.augmentation={config.dataset.augmentation}: expected one of {known}")
     metadata = open_metadata(config.dataset.root)
     with accelerator.main_process_first():
-        cache = FrameCache.open(config.dataset.root, cameras=config.dataset.cameras)
+        cache = FrameCache.open(
+            config.dataset.root,
+            cameras=config.dataset.cameras,
+            episodes=config.dataset.episodes,
+            success_only=config.dataset.success_only,
+        )
+    statistics = training_statistics(config.policy, metadata, cache)
     seed_everything(config.seed)
     trainable = policy_trainable(
-        copy.deepcopy(config.policy), metadata, cache.features, config.env if config.eval_freq else None
+        copy.deepcopy(config.policy),
+        seen_metadata(metadata, cache, statistics),
+        config.env if config.eval_freq else None,
     )
     dataset = _describe(config.dataset, cache)
-    identity = _identity(config, trainable, dataset, accelerator.num_processes)
+    episodes = cache.episodes.tolist()
+    identity = _identity(config, trainable, dataset, episodes, accelerator.num_processes)
     values: dict[str, Any] = {"step": 0, "loader": {"seed": config.seed, "cursor": 0}}
     if checkpoint is not None:
         values = read_training_values(checkpoint, averaged=config.optimizer.ema_decay > 0)
@@ -101,7 +111,7 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
         seed=config.seed + accelerator.process_index,
         cursor=values["loader"]["cursor"],
         task_weights=config.dataset.task_weights,
-        episodes=config.dataset.episodes,
+        episodes=episodes,
     )
     if accelerator.is_main_process:
         if not config.resume:
@@ -169,7 +179,11 @@ def _describe(dataset: DatasetConfig, cache: FrameCache) -> dict[str, Any]:
 
 
 def _identity(
-    config: TrainConfig, trainable: Trainable, dataset: dict[str, Any], processes: int
+    config: TrainConfig,
+    trainable: Trainable,
+    dataset: dict[str, Any],
+    episodes: list[int],
+    processes: int,
 ) -> dict[str, Any]:
     """What decides the network and the stream of samples. The optimizer's settings may change on resume."""
     selection = dataclasses.asdict(config.dataset)
@@ -177,7 +191,8 @@ def _identity(
         "policy": trainable.identity,
         "dataset": {
             "fingerprint": dataset["fingerprint"],
-            **{key: selection[key] for key in ("cameras", "episodes", "task_weights", "augmentation")},
+            "episodes": None if len(episodes) == dataset["episodes"] else episodes,
+            **{key: selection[key] for key in ("cameras", "task_weights", "augmentation")},
         },
         "seed": config.seed,
         "batch_size": config.batch_size,

@@ -46,6 +46,13 @@ def small() -> dict[str, Any]:
 
 PRESETS = {"tiny": tiny, "small": small}
 
+NORMALIZATION = {
+    "VISUAL": NormalizationMode.IDENTITY,
+    "STATE": NormalizationMode.MEAN_STD,
+    "ENV": NormalizationMode.MEAN_STD,
+    "ACTION": NormalizationMode.MEAN_STD,
+}
+
 
 @PreTrainedConfig.register_subclass("latent_vla")
 @dataclass
@@ -56,6 +63,11 @@ class LatentVLAConfig(PreTrainedConfig):
     the next look, also the stride in environment steps at which history is sampled; n_obs_steps: history
     length T. flow_samples: noise draws per observation in training; euler_steps: denoising steps at run time;
     temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk.
+
+    normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
+    99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
+    the network predicts actions relative to the state at the chunk's start, for joints named the same in
+    state and action; relative_exclude_joints: parts of the names of joints that stay absolute.
     """
 
     preset: str = "tiny"
@@ -80,13 +92,9 @@ class LatentVLAConfig(PreTrainedConfig):
     euler_steps: int = 4
     temperature: float = 0.0
 
-    normalization_mapping: dict[str, NormalizationMode] = field(
-        default_factory=lambda: {
-            "VISUAL": NormalizationMode.IDENTITY,
-            "STATE": NormalizationMode.MEAN_STD,
-            "ACTION": NormalizationMode.MEAN_STD,
-        }
-    )
+    normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
+    relative_actions: bool = False
+    relative_exclude_joints: list[str] = field(default_factory=lambda: ["gripper"])
     push_to_hub: bool = False  # type: ignore[assignment]
 
     optimizer_lr: float = 1e-3
@@ -103,7 +111,21 @@ class LatentVLAConfig(PreTrainedConfig):
                 setattr(self, name, value)
         if self.mode not in MODES:
             raise ValueError(f"--policy.mode={self.mode}: expected one of {', '.join(MODES)}")
+        self._complete_normalization()
         self._validate_sizes()
+
+    def _complete_normalization(self) -> None:
+        unknown = sorted(set(self.normalization_mapping) - set(NORMALIZATION))
+        if unknown:
+            raise ValueError(
+                f"--policy.normalization_mapping: {unknown[0]}, expected one of {', '.join(NORMALIZATION)}"
+            )
+        self.normalization_mapping = {**NORMALIZATION, **self.normalization_mapping}
+        if self.relative_actions and self.normalization_mapping["ACTION"] is NormalizationMode.IDENTITY:
+            raise ValueError(
+                "--policy.normalization_mapping: IDENTITY for ACTION, expected another with "
+                "--policy.relative_actions=true"
+            )
 
     def _validate_sizes(self) -> None:
         for item in fields(self):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from policies.latent_vla.action_head import ActionTransformer, make_action_head
 from policies.latent_vla.backbone import Context, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.relative_actions import ACTION_ANCHOR
 from world_models.encoders import VisualEncoder
 
 
@@ -86,7 +87,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def predict_action_chunk(
         self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
-        """One chunk (B, H, A), normalised.
+        """One chunk (B, H, A), normalised absolute actions.
 
         noise: (B, H, A) of unit variance, drawn from torch's generator if None; the temperature scales it.
 
@@ -102,7 +103,10 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
         context = self._think(batch, latents, state)
-        return self.head.sample(context.states, noise * self.config.temperature)
+        chunk = self.head.sample(context.states, noise * self.config.temperature)
+        if self.config.relative_actions:
+            chunk = chunk.float() + batch[ACTION_ANCHOR][:, None]
+        return chunk
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:

@@ -1,10 +1,15 @@
-"""Processors of `latent_vla`: instruction to tokens, normalisation in, actions in their own units out."""
+"""Processors of `latent_vla`: instruction to tokens, normalisation in, actions in their own units out.
+
+`checked_statistics` serves every policy: what normalisation needs is the same for all of them.
+"""
 
 import logging
 from typing import Any
 
 import torch
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, NormalizationMode
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.processor import (
     AddBatchDimensionProcessorStep,
     DeviceProcessorStep,
@@ -15,9 +20,19 @@ from lerobot.processor import (
     UnnormalizerProcessorStep,
 )
 from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
-from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
+from lerobot.utils.constants import (
+    ACTION,
+    POLICY_POSTPROCESSOR_DEFAULT_NAME,
+    POLICY_PREPROCESSOR_DEFAULT_NAME,
+)
 
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.relative_actions import (
+    RELATIVE_ACTION,
+    RelativeActionsStep,
+    action_units,
+    relative_sources,
+)
 from policies.latent_vla.tokenizer import ByteTokenizerStep
 
 logger = logging.getLogger(__name__)
@@ -34,11 +49,21 @@ NEEDED = {
 }
 
 
-def checked_statistics(config: LatentVLAConfig, statistics: Statistics) -> Statistics:
-    """What normalisation needs; missing is an error, constant dimensions map to zero with a warning."""
+def checked_statistics(config: PreTrainedConfig, statistics: Statistics) -> Statistics:
+    """What normalisation needs; missing is an error, constant dimensions map to zero with a warning.
+
+    Raises ValueError for missing statistics and for a kind of feature that the mapping does not name.
+    """
     checked = dict(statistics)
+    mapping = config.normalization_mapping
     for key, feature in {**(config.input_features or {}), **(config.output_features or {})}.items():
-        mode = config.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY)
+        if feature.type.value not in mapping:
+            named = ", ".join(mapping) or "none"
+            raise ValueError(
+                f"--policy.normalization_mapping: names {named}, "
+                f"expected {feature.type.value} as well, for {key}"
+            )
+        mode = mapping[feature.type.value]
         if mode is NormalizationMode.IDENTITY:
             continue
         low, high = NEEDED[mode]
@@ -53,10 +78,10 @@ def _widen_constants(key: str, statistics: dict[str, Any], low: str, high: str) 
     constant = (second if high == "std" else second - first).abs() < CONSTANT
     if not constant.any():
         return statistics
-    dimensions = constant.nonzero().flatten().tolist()
+    dimensions = constant.flatten().nonzero().flatten().tolist()
     logger.warning("%s is constant in dimensions %s: mapped to zero", key, dimensions)
     if high == "std":
-        return {**statistics, "std": torch.where(constant, torch.ones_like(second), second)}
+        return {**statistics, high: torch.where(constant, torch.ones_like(second), second)}
     return {
         **statistics,
         low: torch.where(constant, first - 1, first),
@@ -64,8 +89,35 @@ def _widen_constants(key: str, statistics: dict[str, Any], low: str, high: str) 
     }
 
 
+def _relative_statistics(statistics: Statistics) -> Statistics:
+    """Those of relative chunk entries as those of the action."""
+    others = dict(statistics)
+    if RELATIVE_ACTION not in others:
+        raise ValueError(
+            f"--policy.relative_actions=true: expected statistics of {RELATIVE_ACTION}, "
+            "which `embodied train` computes"
+        )
+    others[ACTION] = others.pop(RELATIVE_ACTION)
+    return others
+
+
+def _relative_step(
+    config: LatentVLAConfig, statistics: Statistics, metadata: LeRobotDatasetMetadata | None
+) -> RelativeActionsStep:
+    if metadata is None:
+        raise ValueError(
+            "--policy.relative_actions=true: expected the data set's names of joints, found none"
+        )
+    return RelativeActionsStep(
+        sources=relative_sources(metadata.features, config.relative_exclude_joints),
+        units=action_units(statistics[ACTION], config.normalization_mapping["ACTION"]),
+    )
+
+
 def make_latent_vla_pre_post_processors(
-    config: LatentVLAConfig, dataset_stats: Statistics | None = None
+    config: LatentVLAConfig,
+    dataset_stats: Statistics | None = None,
+    dataset_meta: LeRobotDatasetMetadata | None = None,
 ) -> tuple[
     PolicyProcessorPipeline[dict[str, Any], dict[str, Any]],
     PolicyProcessorPipeline[PolicyAction, PolicyAction],
@@ -73,8 +125,17 @@ def make_latent_vla_pre_post_processors(
     """Pre-processor (batch, tokens, device, normalise) and post-processor (unnormalise, to CPU).
 
     dataset_stats is None only where LeRobot loads saved processors, which bring their own statistics.
+    Relative actions need `RELATIVE_ACTION` among them, and the data set's names of joints. Raises ValueError
+    for what is missing.
     """
-    statistics = None if dataset_stats is None else checked_statistics(config, dataset_stats)
+    relative: list[RelativeActionsStep] = []
+    statistics = dataset_stats
+    if statistics is not None:
+        if config.relative_actions:
+            statistics = _relative_statistics(statistics)
+        statistics = checked_statistics(config, statistics)
+        if config.relative_actions:
+            relative.append(_relative_step(config, statistics, dataset_meta))
     features = {**(config.input_features or {}), **(config.output_features or {})}
     norm_map = {FeatureType(kind): mode for kind, mode in config.normalization_mapping.items()}
     before = [
@@ -82,6 +143,7 @@ def make_latent_vla_pre_post_processors(
         AddBatchDimensionProcessorStep(),
         ByteTokenizerStep(max_length=config.max_instruction_bytes),
         DeviceProcessorStep(device=config.device),
+        *relative,
         NormalizerProcessorStep(features, norm_map, stats=statistics, device=config.device),
     ]
     after = [

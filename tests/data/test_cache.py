@@ -113,13 +113,46 @@ def test_an_unknown_camera_is_named(picture_root: Path, cameras: str) -> None:
         FrameCache.open(picture_root, cameras=cameras)
 
 
+def test_a_camera_is_renamed_and_the_others_dropped(picture_root: Path) -> None:
+    plain = FrameCache.open(picture_root)
+    cache = FrameCache.open(picture_root, cameras="corner:wrist")
+    assert list(cache.images) == ["observation.images.wrist"]
+    np.testing.assert_array_equal(cache.images["observation.images.wrist"], plain.images[CORNER])
+    assert cache.features["observation.images.wrist"]["shape"] == plain.features[CORNER]["shape"]
+    assert not {CORNER, GRIPPER} & set(cache.features)
+
+
+def test_two_cameras_swap_their_names(picture_root: Path) -> None:
+    plain = FrameCache.open(picture_root)
+    cache = FrameCache.open(picture_root, cameras="corner:gripper, gripper:observation.images.corner")
+    np.testing.assert_array_equal(cache.images[GRIPPER], plain.images[CORNER])
+    np.testing.assert_array_equal(cache.images[CORNER], plain.images[GRIPPER])
+
+
+@pytest.mark.parametrize(
+    ("cameras", "named"),
+    [
+        ("left:corner", "no camera left"),
+        ("corner:", "corner:, expected a name or old:new"),
+        ("corner:a:b", "corner:a:b, expected a name or old:new"),
+        ("corner:a,gripper:a", "gripper:a, expected each camera and name once"),
+        ("corner:a,corner:b", "corner:b, expected each camera and name once"),
+        ("corner:gripper,gripper", "gripper, expected each camera and name once"),
+    ],
+)
+def test_unusable_names_of_cameras_are_refused(picture_root: Path, cameras: str, named: str) -> None:
+    with pytest.raises(UserError, match=f"--dataset.cameras={cameras}: {named}"):
+        FrameCache.open(picture_root, cameras=cameras)
+
+
 @pytest.mark.parametrize("key", ["action", "observation.state"])
 def test_numbers_that_are_not_finite_are_named(root: Path, key: str) -> None:
     values = pq.read_table(root / "data/chunk-000/file-000.parquet")[key].to_pylist()
     values[9][1] = float("nan")
     rewrite_column(root, key, values)
-    with pytest.raises(UserError, match=rf"{key} of episode 2, frame 1 is .*nan"):
+    with pytest.raises(UserError, match=rf"{key} d?y is nan in episode 2, frame 1: expected finite numbers"):
         FrameCache.open(root)
+    assert FrameCache.open(root, episodes=[0, 1]).frames.tolist() == list(range(8))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +202,13 @@ def test_a_damaged_film_is_refused_in_one_line(film_root: Path, tmp_path: Path) 
         FrameCache.open(root)
     assert str(film) in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_rows_of_another_episode_than_the_metadata_say_are_refused(root: Path) -> None:
+    indices = pq.read_table(root / "data/chunk-000/file-000.parquet")["episode_index"].to_pylist()
+    rewrite_column(root, "episode_index", [0, *indices[:-1]])
+    with pytest.raises(UserError, match="expected the frames of each episode as in meta/episodes"):
+        FrameCache.open(root)
 
 
 def test_rows_that_the_metadata_do_not_know_are_refused(root: Path) -> None:

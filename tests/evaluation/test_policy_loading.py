@@ -43,6 +43,7 @@ def test_overrides_change_the_configuration(save_checkpoint: Callable) -> None:
         ("--n_action_steps=many", "n_action_steps=many"),
         ("--n_action_steps=9", "n_action_steps=9"),
         ("--dim_model=32", "weights and configuration do not fit"),
+        ("--normalization_mapping={}", "--policy.normalization_mapping: is fixed by training"),
     ],
 )
 def test_an_override_that_cannot_be_used_is_named_in_one_line(
