@@ -115,6 +115,7 @@ class Seat(gym.Env):
         env = self._env_fns[task]()
         self._instruction: str = env.task_description
         self._record_steps = max(1, round(env.metadata["render_fps"] / RECORDED_FPS))
+        self._simulation = env
         self._env = ChunkWrapper(env, self._chunk_steps)
 
     def reset(
@@ -160,7 +161,7 @@ class Seat(gym.Env):
 
     def _note_stage(self, expert: Expert) -> None:
         """The sub-goal at a picture of the film: an expert asked this seldom goes back to one later."""
-        text = expert.stage(self._env.env.privileged_state())
+        text = expert.stage(self._simulation.privileged_state())
         if not self._stages or self._stages[-1][1] != text:
             self._stages.append((self._steps, text))
 
