@@ -20,6 +20,7 @@ REMEMBERED = Path(sys.prefix) / "renderer.env"
 PACKAGES = ("libegl1", "libgl1", "libgl1-mesa-dri", "libopengl0", "libosmesa6")
 INSTALL_LINE = f"apt-get update && apt-get install -y {' '.join(PACKAGES)}"
 SECONDS_TO_DRAW = 120
+KNOWN_TO_MUJOCO = ("egl", "osmesa", "glfw")
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast")
 
 SCENE = """<mujoco><worldbody><light pos="0 0 3"/><geom type="plane" size="1 1 .1" rgba=".2 .3 .4 1"/>
@@ -55,10 +56,15 @@ def use_renderer() -> None:
     """Set MUJOCO_GL for this process and its children: as given, as remembered, or found by drawing.
 
     Raises:
-        UserError: no backend draws here.
+        UserError: no backend draws here, or MUJOCO_GL names none.
     """
     if not use_remembered_renderer():
         os.environ.update(choose_renderer().backend.variables)
+    given = os.environ["MUJOCO_GL"]
+    if given.lower() not in KNOWN_TO_MUJOCO:
+        raise UserError(
+            f"MUJOCO_GL={given}: expected one of {', '.join(KNOWN_TO_MUJOCO)}, or unset, to choose what works"
+        )
 
 
 def use_remembered_renderer() -> bool:

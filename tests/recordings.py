@@ -152,7 +152,7 @@ def write_recording(
                 f"observation.images.{camera}": picture(np.roll(follower[frame], place), size)
                 for place, (camera, size) in enumerate(robot.cameras.items())
             }
-            row["observation.state"] = state[frame].astype(np.float32)
+            row["observation.state"] = state[frame, : len(robot.state)].astype(np.float32)
             row["action"] = action[frame].astype(np.float32)
             if robot.marks:
                 success = frame == length - 1 and episode < len(robot.lengths) - 1

@@ -153,7 +153,7 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["trian"], "quickstart, collect, train, evaluate, report, doctor, bench"),
+        (["trian"], "quickstart, collect, inspect, train, evaluate, report, doctor, bench"),
         (["bench"], "bench envs, bench loader"),
         (["bench", "speed"], "bench envs, bench loader"),
     ],
@@ -198,7 +198,7 @@ def test_libraries_add_nothing_to_the_line() -> None:
     assert child.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("verb", ["collect", "train", "evaluate", "bench envs"])
+@pytest.mark.parametrize("verb", ["collect", "inspect", "train", "evaluate", "bench envs"])
 def test_help_of_a_verb_lists_its_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out

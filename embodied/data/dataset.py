@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.utils import CompatibilityError
 from lerobot.utils.constants import OBS_IMAGES, OBS_PREFIX
@@ -24,12 +26,19 @@ def open_metadata(root: Path) -> LeRobotDatasetMetadata:
     for pattern in NEEDED:
         if next(root.glob(pattern), None) is None:
             raise UserError(f"--dataset.root={root}: expected a LeRobotDataset folder, with {pattern}")
+    for path in (root / "meta/tasks.parquet", *sorted(root.glob("meta/episodes/*/*.parquet"))):
+        try:
+            pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"{path}: expected a Parquet file that can be read ({first_line(error)})"
+            ) from error
     try:
         meta = LeRobotDatasetMetadata(root.name, root=root)
     except (CompatibilityError, NotImplementedError) as error:
         raise UserError(f"--dataset.root={root}: expected a LeRobotDataset of version 3") from error
     except (KeyError, OSError, TypeError, ValueError) as error:
-        raise UserError(f"--dataset.root={root}: metadata cannot be read ({first_line(error)})") from error
+        raise UserError(f"--dataset.root={root}: expected readable metadata ({first_line(error)})") from error
     if not meta.total_episodes or not meta.total_frames:
         raise UserError(f"--dataset.root={root}: expected at least one episode")
     return meta

@@ -100,8 +100,8 @@ def check_fits(config: PreTrainedConfig, env: SimulatedEnvConfig) -> None:
             present = ", ".join(sorted(offered))
             raise UserError(f"policy feature {name}: expected one of the environment's features, {present}")
         if tuple(feature.shape) != tuple(offered[name].shape):
-            hint = ": set --env.width and --env.height" if feature.type is FeatureType.VISUAL else ""
-            sizes = f"{_shape(feature)}, the environment's {_shape(offered[name])}"
+            hint = ", set --env.width and --env.height" if feature.type is FeatureType.VISUAL else ""
+            sizes = f"{_shape(feature)}: expected the environment's {_shape(offered[name])}"
             raise UserError(f"policy feature {name} is {sizes}{hint}")
 
 

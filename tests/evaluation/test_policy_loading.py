@@ -93,7 +93,7 @@ def test_a_camera_that_does_not_fit_is_named(
 def test_an_action_of_another_size_is_named(make_loaded: Callable) -> None:
     config = make_loaded("act")[0].config
     config.output_features["action"] = PolicyFeature(FeatureType.ACTION, (7,))
-    with pytest.raises(UserError, match="action is 7, the environment's 2"):
+    with pytest.raises(UserError, match="action is 7: expected the environment's 2"):
         check_fits(config, PointEnvConfig())
 
 

@@ -129,8 +129,9 @@ def timestamp_off_grid(recording: Recording) -> Iterator[Finding]:
         if ((steps <= 0) | (steps > 1.5)).any():
             continue  # reported as what it is
         errors = np.abs(times - np.arange(len(times)) / fps)
-        first = int(np.argmax(errors > TIMESTAMP_TOLERANCE))
-        if errors[first] > TIMESTAMP_TOLERANCE:
+        wrong = errors > TIMESTAMP_TOLERANCE + np.spacing(times.astype(np.float32))
+        first = int(np.argmax(wrong))
+        if wrong[first]:
             yield Finding(
                 severity=severity,
                 feature="timestamp",
