@@ -75,6 +75,13 @@ class TimmTower(Tower):
         return self.model(images)[-1]
 
 
+PIXEL_MEAN, PIXEL_DEVIATION = 0.45, 0.225
+"""Brightness of common pictures (ImageNet's, over the three channels). A tower without normalisation layers
+that is fed [0, 1] sees a bright field with faint objects in it, and takes far longer to find them."""
+
+SHARPNESS = 4.0
+"""Initial spread of the queries' scores: flat attention averages small objects away, and their gradient."""
+
 TOWERS: dict[str, Callable[[], Tower]] = {
     "strided12": lambda: StridedTower(((48, 8, 4), (96, 3, 2), (128, 3, 1))),
     "strided24": lambda: StridedTower(((32, 8, 4), (64, 3, 1), (64, 3, 1))),
@@ -99,7 +106,9 @@ class LatentQueries(nn.Module):
     def __init__(self, channels: int, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
         super().__init__()
         self.tokens = tokens
-        self.queries = nn.Parameter(torch.randn(cameras, tokens * heads, channels) * channels**-0.5)
+        self.queries = nn.Parameter(
+            torch.randn(cameras, tokens * heads, channels) * SHARPNESS * channels**-0.5
+        )
         self.project = nn.Linear(cameras * heads * (channels + 2), dim)
         self.token_embedding = nn.Parameter(torch.randn(tokens, dim) * 0.02)
 
@@ -137,7 +146,8 @@ class VisualEncoder(nn.Module):
         batch, cameras = images.shape[:2]
         if cameras != self.cameras:
             raise ValueError(f"{cameras} cameras: expected {self.cameras}, as in training")
-        flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        centred = (images - PIXEL_MEAN) / PIXEL_DEVIATION
+        flat = centred.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return self.queries(self.tower(flat).unflatten(0, (batch, cameras)))
 
     def forward(self, images: Tensor) -> Tensor:
