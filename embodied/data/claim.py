@@ -18,8 +18,11 @@ from embodied.errors import UserError
 NOTE = "collection.json"
 PARTIAL_NOTE = f".{NOTE}.partial"
 
-FREE_FLAGS = ("workers", "json", "dataset.root", "env.features", "env.features_map")
-"""They change no episode, or follow from others; the data set may have been moved."""
+FOLLOWING = ("features", "features_map")
+"""Of an environment's settings, those that follow from the others."""
+
+FREE_FLAGS = ("workers", "json", *(f"env.{name}" for name in FOLLOWING))
+"""They change no episode."""
 
 
 @contextmanager
@@ -80,6 +83,8 @@ def _write_note(note: Path, config: CollectConfig) -> None:
     if {path.name for path in root.iterdir()} - {PARTIAL_NOTE}:
         raise UserError(f"--dataset.root={root}: expected a folder that is new or empty")
     settings = draccus.encode(dataclasses.replace(config, json=None, workers=None))
+    for name in FOLLOWING:
+        del settings["env"][name]
     partial.write_text(json.dumps(settings, indent=2) + "\n")
     flush(partial)
     partial.rename(note)
@@ -105,6 +110,7 @@ def _flags(settings: dict[str, Any], group: str = "") -> dict[str, Any]:
     flags: dict[str, Any] = {}
     for key, value in settings.items():
         name = f"{group}{key}"
+        # A data set may be moved, and how it will be used changes no episode.
         if name in FREE_FLAGS or (group == "dataset." and key != "repo_id"):
             continue
         flags |= _flags(value, f"{name}.") if isinstance(value, dict) else {name: value}

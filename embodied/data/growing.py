@@ -36,6 +36,7 @@ class GrowingFiles:
         self._incompressible, self._one_row_group = incompressible, one_row_group
         self._chunk, self._file = 0, 0
         self._groups: list[pa.Table] = []
+        self._compressible: list[str] = []
         found = sorted((root / pattern.split("/chunk-")[0]).glob("*/*.parquet"))
         if found:
             self._chunk = int(found[-1].parent.name.removeprefix("chunk-"))
@@ -73,15 +74,15 @@ class GrowingFiles:
 
     def _encode(self) -> pa.Buffer:
         """The last file."""
-        # Looking for equal pictures, or for patterns in what is compressed, takes most of the time.
-        leaves = pq.read_metadata(_encode_nothing(self._groups[0])).schema
-        names = [leaves.column(i).path for i in range(len(leaves))]
-        names = [name for name in names if name not in self._incompressible]
+        schema = self._groups[0].schema
+        if not self._compressible:
+            leaves = pq.read_metadata(_encode_nothing(self._groups[0])).schema
+            names = [leaves.column(i).path for i in range(len(leaves))]
+            self._compressible = [name for name in names if name not in self._incompressible]
+        # To look for equal pictures, and for patterns in them, would take most of the time.
+        compression, dictionary = dict.fromkeys(self._compressible, "snappy"), self._compressible
         sink = pa.BufferOutputStream()
-        compression = dict.fromkeys(names, "snappy")
-        with pq.ParquetWriter(
-            sink, self._groups[0].schema, compression=compression, use_dictionary=names
-        ) as writer:
+        with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=dictionary) as writer:
             for group in self._groups:
                 writer.write_table(group)
         return sink.getvalue()

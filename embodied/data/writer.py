@@ -10,15 +10,16 @@ episode alone: a data set does not tell where its writing was interrupted.
 
 import json
 import tempfile
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
-import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.arrow_writer import OptimizedTypedSequence
 from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets.compute_stats import DEFAULT_QUANTILES, aggregate_stats, compute_episode_stats
 from lerobot.datasets.dataset_metadata import CODEBASE_VERSION
@@ -182,13 +183,19 @@ class EpisodeWriter:
         for key in self._image_keys:
             files = episode.pictures[key.removeprefix(f"{OBS_IMAGES}.")]
             columns[key] = [{"bytes": file, "path": None} for file in files]
-        columns[LANGUAGE_PERSISTENT] = [_subtask_rows(episode.stages, self._info.fps)] * episode.num_frames
-        ordered = {key: columns[key] for key in self._hf_features}
-        rows = datasets.Dataset.from_dict(ordered, features=self._hf_features)
-        table = cast(pa.Table, rows.with_format("arrow")[:])
+        columns[LANGUAGE_PERSISTENT] = [_subtask_rows(episode.stages, self._info.fps)]
+        # `datasets.Dataset` would take most of the time for a fingerprint of the rows, which nobody asks for.
+        arrays = {key: self._as_arrow(key, columns[key]) for key in self._hf_features}
+        language = arrays[LANGUAGE_PERSISTENT]
+        arrays[LANGUAGE_PERSISTENT] = pa.concat_arrays([language] * episode.num_frames)
+        table = pa.table(arrays, schema=self._hf_features.arrow_schema)
         is_full = self._data.num_bytes + table.nbytes >= self._info.data_files_size_in_mb * BYTES_PER_MB
         chunk, file = self._data.append(commit, table, in_new_file=is_full)
         return {"data/chunk_index": chunk, "data/file_index": file}
+
+    def _as_arrow(self, key: str, values: Sequence[Any] | np.ndarray) -> pa.Array:
+        encoded = self._hf_features.encode_column(values, key)
+        return pa.array(OptimizedTypedSequence(encoded, type=self._hf_features[key], col=key))
 
     def _add_films(self, commit: Commit, episode: RecordedEpisode, info: DatasetInfo) -> dict[str, Any]:
         """Encode one film per camera; returns where they stand."""
