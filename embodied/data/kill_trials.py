@@ -47,7 +47,7 @@ class Pace:
 
     first: float
     each: float
-    writing: float = 0.02
+    writing: float = 0.05
 
 
 def draw_moments(count: int, episodes: int, pace: Pace, seed: int) -> list[Moment]:
@@ -79,7 +79,7 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
 
     flags: of `embodied collect`, without the folder; reference: what they give undisturbed. Returns the
     moment, `killed` (false if the collection had ended by then), `seen` and `kept` (episodes before and after
-    the signal), and the checks `opens`, `alone` (no process is left) and `identical` (after completion).
+    the signal), `left` (folders of a commit that was under way), and the checks `opens`, `alone` (no process is left) and `identical` (after completion).
     """
     with _start(flags, root) as process:
         _wait_for(process, lambda: _is_reached(moment, root))
@@ -88,7 +88,7 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
         process.kill()
         process.wait()
         alone = _group_ends(process.pid)
-    kept = count_episodes(root)
+    kept, left = count_episodes(root), [name for name in (PENDING, COMMITTED) if (root / name).exists()]
     opens = kept >= seen and _is_beginning_of(root, reference)
     if kept < count_episodes(reference):
         run(flags, root)
@@ -97,6 +97,7 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
         "killed": killed,
         "seen": seen,
         "kept": kept,
+        "left": left,
         "opens": opens,
         "alone": alone,
         "identical": identical and not any((root / name).exists() for name in (PENDING, COMMITTED)),
