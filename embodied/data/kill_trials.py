@@ -79,7 +79,8 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
 
     flags: of `embodied collect`, without the folder; reference: what they give undisturbed. Returns the
     moment, `killed` (false if the collection had ended by then), `seen` and `kept` (episodes before and after
-    the signal), `left` (folders of a commit that was under way), and the checks `opens`, `alone` (no process is left) and `identical` (after completion).
+    the signal), `left` (folders of a commit that was under way), and the checks `opens`, `alone` (no process
+    is left) and `identical` (after completion).
     """
     with _start(flags, root) as process:
         _wait_for(process, lambda: _is_reached(moment, root))
