@@ -10,6 +10,7 @@ import atexit
 import copy
 import os
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -40,10 +41,13 @@ class ModelView:
     upside_down: bool = False
 
 
-# The robot stands at the origin and works along +y. A camera looks along its azimuth: 90 is +y, 180 is -x.
-# `corner` and `side` face the robot from both sides, 100 degrees apart, so that together they tell depth; the
-# stock cameras of Meta-World stand far away and, but for the gripper's, upside down.
-VIEWS: dict[str, FreeView | ModelView] = {
+Views = Mapping[str, FreeView | ModelView]
+"""The views of one kind of scene, by the names that users give as cameras."""
+
+# Meta-World's. The robot stands at the origin and works along +y. A camera looks along its azimuth: 90 is +y,
+# 180 is -x. `corner` and `side` face the robot from both sides, 100 degrees apart, so that together they tell
+# depth; the stock cameras of Meta-World stand far away and, but for the gripper's, upside down.
+VIEWS: Views = {
     "corner": FreeView(lookat=(0.0, 0.68, 0.15), distance=0.82, azimuth=-140.0, elevation=-38.0),
     "side": FreeView(lookat=(0.0, 0.68, 0.15), distance=0.82, azimuth=-40.0, elevation=-38.0),
     "front": FreeView(lookat=(0.0, 0.68, 0.15), distance=0.82, azimuth=-90.0, elevation=-30.0),
@@ -58,11 +62,11 @@ VIEWS: dict[str, FreeView | ModelView] = {
 }
 
 
-def check_views(names: tuple[str, ...]) -> None:
-    """Raise ValueError, naming the known views, unless `names` are one or more distinct views."""
+def check_views(names: tuple[str, ...], views: Views = VIEWS) -> None:
+    """Raise ValueError, naming the known views, unless `names` are one or more distinct ones of `views`."""
     for name in names:
-        if name not in VIEWS:
-            raise ValueError(f"camera {name!r}: expected one of {', '.join(VIEWS)}")
+        if name not in views:
+            raise ValueError(f"camera {name!r}: expected one of {', '.join(views)}")
     if not names or len(set(names)) != len(names):
         raise ValueError(f"cameras {','.join(names)!r}: expected one or more, each once")
 
@@ -118,13 +122,22 @@ _SHARED = _SharedContext()
 class SceneRenderer:
     """Draws a model's scene from any view at one size. The same state gives the same picture, bit for bit."""
 
-    def __init__(self, model: mujoco.MjModel, *, width: int, height: int, shadows: bool = False) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        *,
+        width: int,
+        height: int,
+        views: Views = VIEWS,
+        shadows: bool = False,
+    ) -> None:
         """Copy and upload the model, which stays as it is.
 
-        shadows: the model's own quality, with shadows, reflections, smooth edges and all triangles; some ten
-        times slower.
+        views: what it can be seen from; shadows: the model's own quality, with shadows, reflections, smooth
+        edges and all triangles; some ten times slower.
         """
         self._model = copy.copy(model)
+        self._views = views
         if not shadows:
             _lower_quality(self._model, height)
         self._model.vis.global_.offwidth, self._model.vis.global_.offheight = width, height
@@ -142,10 +155,10 @@ class SceneRenderer:
         self._release.atexit = False  # the shared context frees what is left, in the right order
 
     def render(self, data: mujoco.MjData, name: str) -> np.ndarray:
-        """Draw the state `data` from the view `name` of VIEWS. Returns (H, W, 3) uint8, upright."""
+        """Draw the state `data` from the view `name`. Returns (H, W, 3) uint8, upright."""
         if not self._release.alive:
             raise RuntimeError("render called after close")
-        view = VIEWS[name]
+        view = self._views[name]
         if name not in self._cameras:
             self._cameras[name] = _make_camera(self._model, view)
         camera = self._cameras[name]
