@@ -7,6 +7,7 @@ come from this process or from one before it.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,9 +81,12 @@ class GrowingFiles:
             names = [leaves.column(i).path for i in range(len(leaves))]
             self._compressible = [name for name in names if name not in self._incompressible]
         # To look for equal pictures, and for patterns in them, would take most of the time.
-        compression, dictionary = dict.fromkeys(self._compressible, "snappy"), self._compressible
+        options: dict[str, Any] = {
+            "compression": dict.fromkeys(self._compressible, "snappy"),
+            "use_dictionary": self._compressible,
+        }
         sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=dictionary) as writer:
+        with pq.ParquetWriter(sink, schema, **options) as writer:
             for group in self._groups:
                 writer.write_table(group)
         return sink.getvalue()

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
+from datasets import config as datasets_config
 from lerobot.datasets import LeRobotDataset
 
 from embodied.data.claim import NOTE
@@ -138,7 +138,7 @@ def _is_beginning_of(root: Path, reference: Path) -> bool:
     if not count_episodes(root):
         return True
     with tempfile.TemporaryDirectory() as cache:
-        datasets.config.HF_DATASETS_CACHE = Path(cache)
+        datasets_config.HF_DATASETS_CACHE = Path(cache)
         mine, whole = (
             LeRobotDataset("local/killed", root, video_backend="pyav") for root in (root, reference)
         )
@@ -147,7 +147,7 @@ def _is_beginning_of(root: Path, reference: Path) -> bool:
         )
 
 
-def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _equal(one: Any, other: Any) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key]
         for key, value in one.items()

@@ -7,12 +7,13 @@ Worker processes import this module, so it stays free of torch and LeRobot.
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 from embodied.data.behaviours import EpisodeJob, RecordedEpisode, Recorder
 from embodied.errors import UserError
@@ -43,7 +44,7 @@ class RecordingError(Exception):
 
 def record_episodes(
     jobs: Sequence[EpisodeJob], make_recorder: Callable[[], Recorder], workers: int
-) -> Iterator[RecordedEpisode]:
+) -> Generator[RecordedEpisode]:
     """Yield the recorded episodes in the order of `jobs`; a single worker is this process itself.
 
     make_recorder: picklable.
@@ -84,7 +85,7 @@ def _open_workers(make_recorder: Callable[[], Recorder], count: int) -> Iterator
             with hidden_main_module(), _signals_ignored():
                 process.start()
             theirs.close()
-            crew.append(_Worker(process=process, connection=ours))
+            crew.append(_Worker(process=process, connection=cast(Connection, ours)))
         yield crew
     finally:
         for worker in crew:

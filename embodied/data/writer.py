@@ -57,7 +57,8 @@ BYTES_PER_MB = 2**20
 def make_features(env: SimulatedEnv, *, video: bool) -> dict[str, dict]:
     """LeRobot's description of every column that is not a default one."""
     picture = {"dtype": "video" if video else "image", "names": ["height", "width", "channels"]}
-    shapes = {camera: space.shape for camera, space in env.observation_space["pixels"].items()}
+    observation: Any = env.observation_space
+    shapes = {camera: space.shape for camera, space in observation["pixels"].items()}
     scalar = {"shape": (1,), "names": None}
     return {
         **{f"{OBS_IMAGES}.{camera}": {**picture, "shape": shapes[camera]} for camera in env.cameras},

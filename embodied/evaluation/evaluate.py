@@ -120,7 +120,7 @@ def _run_floor(
     name: str, env: SimulatedEnvConfig, episodes: Sequence[Episode], num_envs: int | None
 ) -> list[Row]:
     unrecorded = [dataclasses.replace(episode, record=False) for episode in episodes]
-    agent = FLOORS[name](env.episode_length)
+    agent = FLOORS[name](env.episode_length, env.env_fn(env.tasks[0])().actions_are_targets)
     return episode_rows(name, run_agent(agent, env, unrecorded, num_envs=num_envs, description=name))
 
 
