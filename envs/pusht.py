@@ -21,6 +21,9 @@ INSTRUCTIONS = {"push-t": "push the T-shaped block onto the green T-shaped outli
 CAMERAS = ("top",)
 TABLE_SIZE = 512.0
 """Side of the table in gym-pusht's length unit, a pixel of its full picture."""
+PUSHER, PUSHER_VELOCITY, BLOCK = slice(0, 2), slice(2, 4), slice(4, 7)
+BLOCK_VELOCITY, OUTLINE = slice(7, 10), slice(10, 13)
+"""Parts of the privileged state."""
 
 
 class PushTEnv(SimulatedEnv):
@@ -134,7 +137,7 @@ class PushTEnv(SimulatedEnv):
         """Draw the table and read the pusher's position."""
         picture = self.render()
         # Clipped, because the pusher may stand beyond the edge by a rounding error.
-        position = np.clip(self.privileged_state()[:2], 0.0, TABLE_SIZE).astype(np.float32)
+        position = np.clip(self.privileged_state()[PUSHER], 0.0, TABLE_SIZE).astype(np.float32)
         return {"pixels": {camera: picture for camera in self.cameras}, "agent_pos": position}
 
     def render(self) -> np.ndarray:

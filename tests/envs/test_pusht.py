@@ -10,10 +10,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs.chunk import ChunkWrapper
-from envs.pusht import INSTRUCTIONS, TASKS, PushTEnv
+from envs.pusht import BLOCK, INSTRUCTIONS, PUSHER, TASKS, PushTEnv
 
 MIDDLE = np.full(2, 256, np.float32)
-PUSHER, PUSHER_VELOCITY, BLOCK, OUTLINE = slice(0, 2), slice(2, 4), slice(4, 7), slice(10, 13)
 
 
 def make_stock(**arguments: Any) -> Any:
