@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from envs import aloha
+
 # From the MJCF of gym-aloha: heights and lengths between the joints.
 SHOULDER_HEIGHT = 0.12705
 UPPER_ARM = (0.05955, 0.3)
 FOREARM = 0.3
 WRIST_TO_GRIPPER = 0.069744
-LOWEST = np.array((-3.14158, -1.85005, -1.76278, -3.14158, -1.8675, -3.14158))
-HIGHEST = np.array((3.14158, 1.25664, 1.6057, 3.14158, 2.23402, 3.14158))
+LOWEST, HIGHEST = np.array(aloha.LOWEST[:6]), np.array(aloha.HIGHEST[:6])
 
 _UPPER_ARM_LENGTH, _UPPER_ARM_TILT = np.hypot(*UPPER_ARM), np.arctan2(*UPPER_ARM)
 

@@ -5,6 +5,7 @@ of a hand takes the plan back to the beginning. Goals are poses of the grippers 
 are now, so that a push is answered. Metres and radians.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from envs.aloha_hands import (
     FAST,
     HOME,
     LOWEST_TIP,
+    METRES_PER_RADIAN,
     SLOW,
     Hand,
     HandGoal,
@@ -115,7 +117,7 @@ def _from_above(hand: int, place: np.ndarray, yaw: float) -> np.ndarray:
 class TransferPlan:
     """The right hand lifts the cube by two sides; the left takes it by top and bottom."""
 
-    stages = (
+    stages: tuple[str, ...] = (
         "reach for the cube with the right gripper",
         "close the right gripper on the cube",
         "lift the cube to the middle",
@@ -213,22 +215,23 @@ GRIP_FROM_MIDDLE = 0.02
 class InsertionPlan:
     """Both hands lift their thing, away from the ends that will meet; the right one moves the peg in."""
 
-    stages = (
+    stages: tuple[str, ...] = (
         "reach for the peg and the socket",
         "close the grippers on the peg and the socket",
         "lift the peg and the socket and line them up",
         "insert the peg into the socket",
         "hold the peg in the socket",
     )
-    things = (SOCKET, PEG)
 
     def next_stage(self, stage: int, scene: Scene) -> int:
         """Return the sub-goal that follows from the state; the same one while it is not reached."""
-        near = [thing.is_between(*pair) for thing, *pair in self._hands(scene)]
-        held = [self._is_held(scene, hand) for hand in (LEFT, RIGHT)]
-        if stage > 0 and not all(near):
-            return 0
         socket, peg = self._places(scene)
+        is_near = SOCKET.is_between(socket, scene.grippers[LEFT]) and PEG.is_between(
+            peg, scene.grippers[RIGHT]
+        )
+        if stage > 0 and not is_near:
+            return 0
+        held = [self._is_held(scene, hand) for hand in (LEFT, RIGHT)]
         off, depth = _mismatch(socket, peg)
         if stage > 2 and off > 0.03 and depth > 0.12:
             return 2
@@ -279,13 +282,11 @@ class InsertionPlan:
         return _from_above(hand, place[:3, 3] + outward, yaw_of(place[:3, 0], np.pi))
 
     def _is_held(self, scene: Scene, hand: int) -> bool:
-        place = self._places(scene)[hand]
-        return self.things[hand].is_held(place, scene.grippers[hand], float(scene.gaps[hand]))
-
-    def _hands(self, scene: Scene) -> list[tuple[Thing, np.ndarray, np.ndarray]]:
-        return list(zip(self.things, self._places(scene), scene.grippers, strict=True))
+        thing, place = (SOCKET, PEG)[hand], self._places(scene)[hand]
+        return thing.is_held(place, scene.grippers[hand], float(scene.gaps[hand]))
 
     def _places(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+        """Return the poses of what the left and the right hand hold."""
         peg, socket = scene.objects
         return socket, peg
 
@@ -306,10 +307,10 @@ def _mismatch(socket: np.ndarray, peg: np.ndarray) -> tuple[float, float]:
     offset = peg[:3, 3] - socket[:3, 3]
     depth = offset @ axis
     slant = turn_between(np.eye(3), turn_towards(_along_x(peg), axis))
-    return float(np.linalg.norm(offset - depth * axis) + 0.05 * slant), float(depth)
+    return float(np.linalg.norm(offset - depth * axis) + METRES_PER_RADIAN * slant), float(depth)
 
 
-PLANS: dict[str, type[TransferPlan] | type[InsertionPlan]] = {
+PLANS: dict[str, Callable[[], Plan]] = {
     "transfer-cube": TransferPlan,
     "insertion": InsertionPlan,
 }
