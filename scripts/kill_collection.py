@@ -2,7 +2,7 @@
 
     python scripts/kill_collection.py
 
-Cost: about 15 minutes on 2 cores, most of it imports. A collection of 6 short episodes is killed while it
+Cost: about 10 minutes on 2 cores. A collection of 6 short episodes is killed while it
 records, while it writes and while it commits; each time, what is left is opened with stock LeRobot and
 compared with an undisturbed run, then the same command completes it. Expect 20 of 20: every episode that was
 on the disk is there, no process is left, and the completed files are the same, bit for bit. The result is

@@ -1,17 +1,19 @@
 """Does a collection survive kill -9? Start it, kill it at a chosen moment, open what is left, complete it.
 
-A trial is a real command line in a process of its own. What is left has to open in stock LeRobot with every
-episode that was on the disk before the signal, each equal to that of an undisturbed run; no process may be
-left; and the same command has to end with the very same files.
+A trial is the command line in a process of its own, forked from one that has done nothing but the imports,
+which take most of a short collection's time. What is left has to open in stock LeRobot with every episode
+that was on the disk before the signal, each equal to that of an undisturbed run; no process may be left; and
+the same command has to end with the very same files.
 """
 
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import torch
 from datasets import config as datasets_config
 from lerobot.datasets import LeRobotDataset
 
+from embodied.cli import main
 from embodied.data.claim import NOTE
 from embodied.data.commit import COMMITTED, PENDING
 from embodied.data.dataset import fingerprint
@@ -64,13 +67,14 @@ def draw_moments(count: int, episodes: int, pace: Pace, seed: int) -> list[Momen
 
 def run(flags: Sequence[str], root: Path) -> Pace:
     """Run a collection to its end."""
-    with _start(flags, root) as process:
-        _wait_for(process, lambda: (root / NOTE).exists())
-        began = time.perf_counter()
-        _wait_for(process, lambda: count_episodes(root) > 0)
-        first = time.perf_counter()
-        if process.wait(SECONDS_TO_WAIT):
-            raise RuntimeError(f"collection into {root} ended with exit code {process.returncode}")
+    process = _start(flags, root)
+    _wait_for(process, lambda: (root / NOTE).exists())
+    began = time.perf_counter()
+    _wait_for(process, lambda: count_episodes(root) > 0)
+    first = time.perf_counter()
+    process.join(SECONDS_TO_WAIT)
+    if process.exitcode != 0:
+        raise RuntimeError(f"collection into {root} ended with exit code {process.exitcode}")
     return Pace(first=first - began, each=(time.perf_counter() - first) / count_episodes(root))
 
 
@@ -82,13 +86,13 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
     the signal), `left` (folders of a commit that was under way), and the checks `opens`, `alone` (no process
     is left) and `identical` (after completion).
     """
-    with _start(flags, root) as process:
-        _wait_for(process, lambda: _is_reached(moment, root))
-        time.sleep(moment.seconds)
-        seen, killed = count_episodes(root), process.poll() is None
-        process.kill()
-        process.wait()
-        alone = _group_ends(process.pid)
+    process = _start(flags, root)
+    _wait_for(process, lambda: _is_reached(moment, root))
+    time.sleep(moment.seconds)
+    seen, killed = count_episodes(root), process.is_alive()
+    process.kill()
+    process.join()
+    alone = _group_ends(process.pid or 0)
     kept, left = count_episodes(root), [name for name in (PENDING, COMMITTED) if (root / name).exists()]
     opens = kept >= seen and _is_beginning_of(root, reference)
     if kept < count_episodes(reference):
@@ -105,15 +109,24 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
     }
 
 
-def _start(flags: Sequence[str], root: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "embodied.cli", "collect", *flags, f"--dataset.root={root}"]
-    log = root.with_name(f"{root.name}.log").open("ab")
-    # A session of its own, in which whatever it starts can be found.
-    return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+def _start(flags: Sequence[str], root: Path) -> BaseProcess:
+    multiprocessing.set_forkserver_preload([__name__, "embodied.data.collect"])
+    process = multiprocessing.get_context("forkserver").Process(target=_collect, args=(list(flags), root))
+    process.start()
+    return process
 
 
-def _wait_for(process: subprocess.Popen, is_reached: Callable[[], bool]) -> None:
-    while process.poll() is None and not is_reached():
+def _collect(flags: list[str], root: Path) -> None:
+    """The command, in a session of its own, in which whatever it starts can be found."""
+    os.setsid()
+    with root.with_name(f"{root.name}.log").open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    sys.exit(main(["collect", *flags, f"--dataset.root={root}"]))
+
+
+def _wait_for(process: BaseProcess, is_reached: Callable[[], bool]) -> None:
+    while process.is_alive() and not is_reached():
         time.sleep(POLL_SECONDS)
 
 
