@@ -31,7 +31,7 @@ from embodied.data.writer import count_episodes
 SIGNS = {"episode": NOTE, "writing": PENDING, "committing": COMMITTED}
 """What has to be in the folder when a moment begins, beside enough episodes."""
 
-SECONDS_TO_WAIT = 300
+SECONDS_TO_WAIT = 1800
 POLL_SECONDS = 0.0005
 
 

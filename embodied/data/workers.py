@@ -5,6 +5,7 @@ Worker processes import this module, so it stays free of torch and LeRobot.
 """
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -173,9 +174,20 @@ def _work(connection: Connection, make_recorder: Callable[[], Recorder]) -> None
                 outcome = _record(recorder, job)
                 if sending is not None:
                     sending.result()
-                sending = sender.submit(connection.send, (number, outcome))
+                sending = sender.submit(_send, connection, number, outcome)
         except (EOFError, ConnectionError):
             return
+
+
+def _send(connection: Connection, number: int, outcome: Outcome) -> None:
+    """Send an outcome, or end this process: the main process waits for the one or the other."""
+    try:
+        connection.send((number, outcome))
+    except ConnectionError:
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _record(recorder: Recorder, job: EpisodeJob) -> Outcome:
