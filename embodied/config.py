@@ -40,8 +40,10 @@ class CollectConfig:
 
     episodes, disturbed_episodes: per task, successful ones with the expert, undisturbed and pushed about by a
     drift of standard deviation `noise`, against which its own choices are recorded; noisy_episodes: with
-    white noise of that size, recorded as executed; random_episodes: with uniform random actions.
+    white noise of that size, recorded as executed; random_episodes: with uniform random actions. noise: as a
+    share of half the action's range, of a twentieth of that where actions are targets.
     keep_failures: keep unsuccessful expert episodes (marked) instead of drawing new ones.
+    An interrupted collection is completed by the same command.
     """
 
     env: EnvConfig

@@ -16,32 +16,87 @@ import policies.latent_vla  # noqa: F401  (the import registers the policy)
 from embodied.errors import UserError
 from embodied.rendering_backend import use_renderer
 from envs.metaworld_tasks import parse_tasks
-from envs.simulated import Expert
+from envs.simulated import Expert, SimulatedEnv
 
-EnvFn = Callable[[], gym.Env]
+
+@dataclass(frozen=True, kw_only=True)
+class Simulator:
+    """The environment of one robot, made from a task and `gym_kwargs`, and the expert of a task."""
+
+    make_env: Callable[..., SimulatedEnv]
+    make_expert: Callable[[str], Expert]
 
 
 @dataclass
 class SimulatedEnvConfig(EnvConfig, abc.ABC):
-    """An environment of ours: named tasks, each built by a picklable function.
+    """An environment of ours: named tasks, each seen by cameras, built by picklable functions.
 
-    episode_length: control steps before an episode is cut off.
+    task, cameras: comma lists; width, height: pixels; episode_length: control steps before an episode is cut
+    off; instruction: text given instead of each task's own; fps: control rate of the simulation, fixed.
     """
 
+    cameras: str = ""
+    width: int = 96
+    height: int = 96
     episode_length: int = 200
+    instruction: str | None = None
+    features: dict[str, PolicyFeature] = field(default_factory=dict)
+    features_map: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "episode_length"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--env.{name}={getattr(self, name)}: expected at least 1")
+        # What cannot be used fails here: an environment checks its arguments, and simulates nothing yet.
+        env = self.env_fn(self.tasks[0])()
+        if self.fps != env.fps:
+            raise UserError(f"--env.fps={self.fps}: expected {env.fps}, the rate of the simulation")
+        self.features = {
+            ACTION: PolicyFeature(type=FeatureType.ACTION, shape=(len(env.action_names),)),
+            "agent_pos": PolicyFeature(type=FeatureType.STATE, shape=(len(env.state_names),)),
+        }
+        self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE}
+        for camera in self.camera_names:
+            shape = (self.height, self.width, 3)
+            self.features[f"pixels/{camera}"] = PolicyFeature(type=FeatureType.VISUAL, shape=shape)
+            self.features_map[f"pixels/{camera}"] = f"{OBS_IMAGES}.{camera}"
+
+    @property
+    @abc.abstractmethod
+    def simulator(self) -> Simulator:
+        """The simulation, imported when it is asked for: MuJoCo binds its OpenGL backend on import."""
 
     @property
     @abc.abstractmethod
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that `task` selects."""
 
-    @abc.abstractmethod
-    def env_fn(self, task: str) -> EnvFn:
-        """Return a picklable function that builds one environment of `task`."""
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Names of the cameras, in the order of their pictures."""
+        return _split(self.cameras)
 
-    @abc.abstractmethod
+    @property
+    def gym_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment beside the task."""
+        return {
+            "cameras": self.camera_names,
+            "width": self.width,
+            "height": self.height,
+            "max_episode_steps": self.episode_length,
+            "instruction": self.instruction,
+        }
+
+    def env_fn(self, task: str, **changes: Any) -> Callable[[], SimulatedEnv]:
+        """Return a picklable function that builds one environment of `task`.
+
+        changes: arguments that differ from `gym_kwargs`, or that users do not set.
+        """
+        return partial(self.simulator.make_env, task, **(self.gym_kwargs | changes))
+
     def expert_fn(self, task: str) -> Callable[[], Expert]:
         """Return a picklable function that makes the expert of `task`."""
+        return partial(self.simulator.make_expert, task)
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, Any]]:
         """Build what LeRobot's scripts step through: {task: {0: vector environment of n_envs copies}}.
@@ -70,35 +125,18 @@ class EmbodiedMetaworldEnv(SimulatedEnvConfig):
     """
 
     task: str | None = "reach"
-    cameras: str = "corner,gripper"
-    width: int = 96
-    height: int = 96
-    instruction: str | None = None
-    goal_color: str | None = None
     fps: int = 80
-    features: dict[str, PolicyFeature] = field(default_factory=dict)
-    features_map: dict[str, str] = field(default_factory=dict)
+    cameras: str = "corner,gripper"
+    goal_color: str | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("width", "height", "episode_length"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--env.{name}={getattr(self, name)}: expected at least 1")
-        # MuJoCo binds its backend on import, and a machine that cannot render must still find our policies.
+    @property
+    def simulator(self) -> Simulator:
+        """Meta-World with its scripted experts."""
         use_renderer()
-        from envs.rendering import check_views
+        from envs.metaworld import MetaworldEnv
+        from envs.metaworld_experts import make_expert
 
-        check_views(self.camera_names)
-        # A task or a colour that cannot be used fails here, before anything is built.
-        _ = self.tasks, self.gym_kwargs
-        self.features = {
-            ACTION: PolicyFeature(type=FeatureType.ACTION, shape=(4,)),
-            "agent_pos": PolicyFeature(type=FeatureType.STATE, shape=(4,)),
-        }
-        self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE}
-        for camera in self.camera_names:
-            shape = (self.height, self.width, 3)
-            self.features[f"pixels/{camera}"] = PolicyFeature(type=FeatureType.VISUAL, shape=shape)
-            self.features_map[f"pixels/{camera}"] = f"{OBS_IMAGES}.{camera}"
+        return Simulator(make_env=MetaworldEnv, make_expert=make_expert)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -106,33 +144,99 @@ class EmbodiedMetaworldEnv(SimulatedEnvConfig):
         return parse_tasks(self.task or "")
 
     @property
-    def camera_names(self) -> tuple[str, ...]:
-        """Names of the cameras, in the order of their pictures."""
-        return tuple(name.strip() for name in self.cameras.split(",") if name.strip())
-
-    @property
     def gym_kwargs(self) -> dict[str, Any]:
         """Arguments of `MetaworldEnv` beside the task."""
-        return {
-            "cameras": self.camera_names,
-            "width": self.width,
-            "height": self.height,
-            "max_episode_steps": self.episode_length,
-            "instruction": self.instruction,
-            "goal_color": _parse_color(self.goal_color),
-        }
+        return {**super().gym_kwargs, "goal_color": _parse_color(self.goal_color)}
 
-    def env_fn(self, task: str) -> EnvFn:
-        """Return a picklable function that builds one `MetaworldEnv`."""
-        from envs.metaworld import MetaworldEnv  # late, as above
 
-        return partial(MetaworldEnv, task, **self.gym_kwargs)
+@EnvConfig.register_subclass("embodied_aloha")
+@dataclass
+class EmbodiedAlohaEnv(SimulatedEnvConfig):
+    """Two ALOHA arms on a table, seen by cameras.
 
-    def expert_fn(self, task: str) -> Callable[[], Expert]:
-        """Return a picklable function that makes the scripted expert of `task`."""
-        from envs.metaworld_experts import make_expert  # late, as above
+    task: comma list of `transfer-cube` and `insertion`; cameras: comma list; width, height: pixels;
+    episode_length: control steps; instruction: text given instead of each task's own; fps: control rate of
+    the simulation, fixed.
+    """
 
-        return partial(make_expert, task)
+    task: str | None = "transfer-cube"
+    fps: int = 50
+    cameras: str = "top"
+    episode_length: int = 400
+
+    @property
+    def simulator(self) -> Simulator:
+        """ALOHA with its scripted experts."""
+        use_renderer()
+        from envs.aloha import AlohaEnv
+        from envs.aloha_experts import make_expert
+
+        return Simulator(make_env=AlohaEnv, make_expert=make_expert)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        use_renderer()
+        from envs.aloha import TASKS
+
+        return _select(self.task, TASKS)
+
+
+@EnvConfig.register_subclass("embodied_pusht")
+@dataclass
+class EmbodiedPushtEnv(SimulatedEnvConfig):
+    """A T-shaped block on a table, seen from above; drawn without OpenGL.
+
+    task: `push-t`; cameras: `top`; width, height: pixels; episode_length: control steps; instruction: text
+    given instead of the task's own; fps: control rate of the simulation, fixed.
+    """
+
+    task: str | None = "push-t"
+    fps: int = 10
+    cameras: str = "top"
+    episode_length: int = 300
+
+    @property
+    def simulator(self) -> Simulator:
+        """PushT with its expert."""
+        from envs.pusht import PushTEnv
+        from envs.pusht_expert import make_expert
+
+        return Simulator(make_env=PushTEnv, make_expert=make_expert)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        from envs.pusht import TASKS
+
+        return _select(self.task, TASKS)
+
+
+def require_simulated(env: EnvConfig) -> SimulatedEnvConfig:
+    """Return `env` if it is one of ours; raise UserError, naming those, if not."""
+    if not isinstance(env, SimulatedEnvConfig):
+        choices = EnvConfig.get_known_choices().items()
+        ours = [name for name, choice in choices if issubclass(choice, SimulatedEnvConfig)]
+        raise UserError(f"--env.type={env.type}: expected an environment of this package: {', '.join(ours)}")
+    return env
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _select(text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks of a comma list.
+
+    Raises:
+        UserError: none, one that is not `known`, or one named twice.
+    """
+    names = _split(text or "")
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) != len(names):
+        wrong = unknown[0] if unknown else text
+        raise UserError(f"--env.task={wrong}: expected some of {', '.join(known)}, each once")
+    return names
 
 
 def _parse_color(text: str | None) -> tuple[float, float, float] | None:

@@ -1,12 +1,12 @@
 """`embodied quickstart`: three tasks, one small policy that is told in words which of them to do.
 
 Collect demonstrations, train, evaluate, report. Every stage leaves a JSON file in the output folder, which
-tells a second run what is done; training that was interrupted goes on from its last checkpoint.
+tells a second run what is done; collection that was interrupted goes on from its last episode, training from
+its last checkpoint.
 """
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from embodied.config import (
     ReportConfig,
     TrainConfig,
 )
-from embodied.data.collect import collect
+from embodied.data.collect import complete_collection
 from embodied.doctor import bf16_unit
 from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate
@@ -109,7 +109,7 @@ def quickstart(config: QuickstartConfig) -> Result:
     folder = config.output_dir
     collecting, training, evaluating = collect_config(config), train_config(config), evaluate_config(config)
     _claim(folder, config)
-    collected = _stage(folder, 1, "collect", lambda: _collect_anew(collecting))
+    collected = _stage(folder, 1, "collect", lambda: complete_collection(collecting))
     trained = _stage(folder, 2, "train", lambda: train(training))
     was_evaluated = (folder / "evaluate.json").is_file()
     evaluated = _stage(folder, 3, "evaluate", lambda: evaluate(evaluating))
@@ -150,12 +150,6 @@ def _stage(folder: Path, number: int, name: str, run: Callable[[], Result]) -> R
     print(f"[{number}/3] {name}")
     _write(path, run())
     return json.loads(path.read_text())
-
-
-def _collect_anew(config: CollectConfig) -> Result:
-    """Collect, in place of what a run left that was stopped before it had noted its demonstrations."""
-    shutil.rmtree(config.dataset.root, ignore_errors=True)
-    return collect(config)
 
 
 def _write(path: Path, value: Result) -> None:

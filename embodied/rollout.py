@@ -178,7 +178,7 @@ class Seat(gym.Env):
 
 
 @contextmanager
-def _hidden_main_module() -> Iterator[None]:
+def hidden_main_module() -> Iterator[None]:
     """Keep new processes from importing the main script again.
 
     Workers need nothing from it, and what it imports (LeRobot, torch) would take most of their start.
@@ -210,7 +210,7 @@ def _open_seats(
     else:
         loaded_envs = [name for name in sys.modules if name.startswith("envs.")]
         multiprocessing.set_forkserver_preload([__name__, *loaded_envs])
-        with _hidden_main_module():
+        with hidden_main_module():
             seats = gym.vector.AsyncVectorEnv(fns, context="forkserver", autoreset_mode=disabled)
     failed = True
     try:

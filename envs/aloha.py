@@ -154,6 +154,8 @@ class AlohaEnv(SimulatedEnv):
     robot_type = "aloha_sim"
     state_names = tuple(f"{arm}_{joint}" for arm in ("left", "right") for joint in JOINTS)
     action_names = state_names
+    gripper_actions = (6, 13)
+    actions_are_targets = True
 
     def __init__(
         self,

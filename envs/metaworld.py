@@ -34,6 +34,7 @@ class MetaworldEnv(SimulatedEnv):
     robot_type = "metaworld_sawyer"
     state_names = ("hand_x", "hand_y", "hand_z", "gripper_opening")
     action_names = ("hand_dx", "hand_dy", "hand_dz", "gripper_force")
+    gripper_actions = (3,)
 
     def __init__(
         self,

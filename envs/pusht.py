@@ -43,6 +43,7 @@ class PushTEnv(SimulatedEnv):
     robot_type = "pusht"
     state_names = ("pusher_x", "pusher_y")
     action_names = ("target_x", "target_y")
+    actions_are_targets = True
 
     def __init__(
         self,

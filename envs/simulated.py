@@ -19,13 +19,17 @@ class SimulatedEnv(ChunkableEnv):
     new environment can be sent to another process. A seed replays bit for bit.
 
     robot_type, state_names, action_names: as a data set describes the robot; fps: control steps per second;
-    task: name; task_description: instruction in plain English; cameras: names, in the order of the pictures.
+    gripper_actions: which entries of an action open and close grippers; actions_are_targets: whether an
+    action says where to be, in the entries and units of "agent_pos", instead of how to move; task: name;
+    task_description: instruction in plain English; cameras: names, in the order of the pictures.
     """
 
     robot_type: ClassVar[str]
     state_names: ClassVar[tuple[str, ...]]
     action_names: ClassVar[tuple[str, ...]]
     fps: ClassVar[int]
+    gripper_actions: ClassVar[tuple[int, ...]] = ()
+    actions_are_targets: ClassVar[bool] = False
 
     task: str
     task_description: str

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from embodied.cli import write_result
 from embodied.config import CollectConfig, DatasetConfig, TrainConfig
-from embodied.data.collect import collect
+from embodied.data.collect import complete_collection
 from embodied.evaluation.interventions import least_cost, swap_instructions
 from embodied.evaluation.policy_loading import load_policy
 from embodied.evaluation.summary import write_rows
@@ -39,10 +39,9 @@ if __name__ == "__main__":
     env = EmbodiedMetaworldEnv(task=",".join(TOLD), cameras="corner,side,gripper", goal_color="0,0.8,0")
     dataset = DatasetConfig(root=args.runs / "demonstrations", task_weights=dict.fromkeys(TOLD.values(), 1.0))
     training = args.runs / "training"
-    if not dataset.root.exists():
-        count = args.demonstrations // 3
-        pushed = {"disturbed_episodes": args.demonstrations - count, "noise": 0.8}
-        collect(CollectConfig(env=env, dataset=dataset, episodes=count, **pushed))
+    count = args.demonstrations // 3
+    pushed = {"disturbed_episodes": args.demonstrations - count, "noise": 0.8}
+    complete_collection(CollectConfig(env=env, dataset=dataset, episodes=count, **pushed))
     if not (training / "checkpoints" / f"{args.steps:06d}").exists():
         policy, resume = LatentVLAConfig(preset="tiny"), training.exists()
         train(

@@ -1,18 +1,16 @@
 """A point that moves on a plane: an environment whose every answer is known by hand, without a simulator."""
 
 import sys
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
-from lerobot.utils.constants import ACTION, OBS_STATE
 
-from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.lerobot_plugin import SimulatedEnvConfig, Simulator
+from envs.simulated import SimulatedEnv
 
 SIZE = 32
 
@@ -20,7 +18,7 @@ SIZE = 32
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-class PointEnv(gym.Env):
+class PointEnv(SimulatedEnv):
     """Starts at (0, seed / 100); an action moves by a tenth of itself; x >= 1 is success; x < -1 is refused.
 
     The picture's brightness follows x. `length` steps, or the seed's last two digits if None, end an episode.
@@ -28,28 +26,44 @@ class PointEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 40}
     render_mode = "rgb_array"
+    robot_type = "point"
+    state_names = ("x", "y")
+    action_names = ("dx", "dy")
+    fps = 40
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
 
-    def __init__(self, task: str = "east", length: int | None = None) -> None:
+    def __init__(
+        self,
+        task: str = "east",
+        length: int | None = None,
+        cameras: tuple[str, ...] = ("corner",),
+        terminate_on_success: bool = True,
+    ) -> None:
         self.task = task
         self.task_description = f"go {task}"
         self.length = length
+        self.cameras = cameras
+        self.terminate_on_success = terminate_on_success
         self.renders = 0
         picture = gym.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.observation_space = gym.spaces.Dict(
             {
-                "pixels": gym.spaces.Dict({"corner": picture}),
+                "pixels": gym.spaces.Dict(dict.fromkeys(cameras, picture)),
                 "agent_pos": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
             }
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        info = self.restart(seed=seed)
+        return self.observe(), info
+
+    def restart(self, *, seed: int | None = None) -> dict[str, Any]:
         super().reset(seed=seed)
         assert seed is not None
         self.position = np.array([0.0, seed / 100])
         self._max_episode_steps = self.length or seed % 100
         self.steps = 0
-        return self.observe(), {"is_success": False}
+        return {"is_success": False}
 
     def privileged_state(self) -> np.ndarray:
         return self.position
@@ -62,20 +76,16 @@ class PointEnv(gym.Env):
         success = bool(self.position[0] >= 1 - 1e-6)
         return (
             float(self.position[0]),
-            success,
+            success and self.terminate_on_success,
             self.steps >= self._max_episode_steps,
             {"is_success": success},
         )
-
-    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        reward, terminated, truncated, info = self.advance(action)
-        return self.observe(), reward, terminated, truncated, info
 
     def observe(self) -> dict[str, Any]:
         self.renders += 1
         brightness = np.clip(128 + 127 * self.position[0], 0, 255)
         picture = np.full((SIZE, SIZE, 3), brightness, np.uint8)
-        return {"pixels": {"corner": picture}, "agent_pos": self.position.astype(np.float32)}
+        return {"pixels": dict.fromkeys(self.cameras, picture), "agent_pos": self.position.astype(np.float32)}
 
 
 class PointExpert:
@@ -98,21 +108,15 @@ class PointExpert:
 @dataclass
 class PointEnvConfig(SimulatedEnvConfig):
     task: str | None = "east"
+    fps: int = 40
+    cameras: str = "corner"
+    width: int = SIZE
+    height: int = SIZE
     episode_length: int = 12
-    features: dict[str, PolicyFeature] = field(
-        default_factory=lambda: {
-            ACTION: PolicyFeature(type=FeatureType.ACTION, shape=(2,)),
-            "agent_pos": PolicyFeature(type=FeatureType.STATE, shape=(2,)),
-            "corner": PolicyFeature(type=FeatureType.VISUAL, shape=(SIZE, SIZE, 3)),
-        }
-    )
-    features_map: dict[str, str] = field(
-        default_factory=lambda: {
-            ACTION: ACTION,
-            "agent_pos": OBS_STATE,
-            "corner": "observation.images.corner",
-        }
-    )
+
+    @property
+    def simulator(self) -> Simulator:
+        return Simulator(make_env=PointEnv, make_expert=PointExpert)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -121,9 +125,3 @@ class PointEnvConfig(SimulatedEnvConfig):
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         return {"length": self.episode_length}
-
-    def env_fn(self, task: str) -> Any:
-        return partial(PointEnv, task, **self.gym_kwargs)
-
-    def expert_fn(self, task: str) -> Any:
-        return partial(PointExpert, task)

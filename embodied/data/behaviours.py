@@ -1,27 +1,22 @@
 """Behaviours that fill a data set, and the recording of one episode of each.
 
 Worker processes import this module, so it stays free of torch and LeRobot. L frames of an episode, H, W
-picture size.
+picture size, S state size, A action size.
 """
 
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from embodied.errors import UserError
-from envs.metaworld import MetaworldEnv
-from envs.metaworld_experts import make_expert
-from envs.simulated import Expert
+from envs.simulated import Expert, SimulatedEnv
 
 Acts = tuple[np.ndarray, np.ndarray]
 """The action that is executed and the one on record."""
-
-ACTION_SIZE = 4
 
 FRAMES_AFTER_SUCCESS = 8
 """A policy that has only seen the way to the goal leaves it again: these frames (0.1 s) teach it to stay."""
@@ -33,46 +28,79 @@ PNG_COMPRESSION = 1
 """Level 6 takes 2.3 times as long and saves 8 %."""
 
 
-PUSH_STEPS, STEPS_BETWEEN_PUSHES = 8, 30
+PUSH_SECONDS, SECONDS_BETWEEN_PUSHES = 0.1, 0.375
 """A push lasts long enough to carry the hand away, and leaves the expert time to come back: its experts stop
 where they are under a lasting push."""
 
+TARGET_NOISE = 0.05
+"""Where actions are targets, a unit of noise is this share of half their range: a target moves the hand there
+at once, a velocity only by and by. Noise of 0.3 then displaces a hand by a few centimetres in either case;
+at twice as much, ALOHA's expert never inserts the peg."""
 
-LONGEST_FIRST_PUSH = 16
-"""An episode of `disturbed` begins after a push of up to so many steps (up to 16 cm in a direction). Where
-every episode begins in one pose, the way the hand has gone tells where it is going, and a policy that has
-learned to read that instead of the scene does not find the object: its first action is the same always."""
+SECONDS_PER_TARGET = 0.5
+"""A robot whose random targets change faster than it follows only trembles about the middle of its range."""
+
+
+LONGEST_FIRST_PUSH_SECONDS = 0.2
+"""An episode of `disturbed` begins after a push of up to this duration (Meta-World: up to 16 cm). Where every
+episode begins in one pose, the way the hand has gone tells where it is going, and a policy that has learned
+to read that instead of the scene does not find the object: its first action is always the same."""
 
 
 class Noise:
-    """Random numbers for the actions of one episode; `scale` is their standard deviation."""
+    """Random changes of the actions of one episode.
 
-    def __init__(self, rng: np.random.Generator, scale: float) -> None:
-        self._rng, self._scale = rng, scale
-        self._push, self._steps_left = np.zeros(ACTION_SIZE), 0
+    low, high: (A,) range of an action; push_steps, steps_between_pushes: duration of a push, and how many
+    steps pass on average before the next one begins.
+    """
+
+    def __init__(self, rng: np.random.Generator, scale: float, env: SimulatedEnv) -> None:
+        """scale: standard deviation as a share of half the action's range, or of TARGET_NOISE of that."""
+        self._rng = rng
+        self.low, self.high = (
+            bound.astype(np.float64) for bound in (env.action_space.low, env.action_space.high)
+        )
+        unit = TARGET_NOISE if env.actions_are_targets else 1
+        self._deviation = scale * unit * (self.high - self.low) / 2
+        self._is_pushed = np.ones(len(self.low))
+        self._is_pushed[list(env.gripper_actions)] = 0
+        self._fps = env.fps
+        self.push_steps = max(1, round(PUSH_SECONDS * env.fps))
+        self.steps_between_pushes = max(1, round(SECONDS_BETWEEN_PUSHES * env.fps))
+        self._push, self._push_steps_left = np.zeros(len(self.low)), 0
+        self._steps_per_target = max(1, round(SECONDS_PER_TARGET * env.fps)) if env.actions_are_targets else 1
+        self._action, self._action_steps_left = np.zeros(len(self.low)), 0
 
     def white(self) -> np.ndarray:
-        """Independent at every step: (4,)."""
-        return self._scale * self._rng.standard_normal(ACTION_SIZE)
+        """Independent at every step: (A,)."""
+        return self._deviation * self._rng.standard_normal(len(self.low))
 
     def push(self) -> np.ndarray:
-        """Now and then pushes the hand one way for some steps; leaves the gripper alone: (4,)."""
-        if self._steps_left:
-            self._steps_left -= 1
-        elif self._rng.random() < 1 / STEPS_BETWEEN_PUSHES:
-            self._push, self._steps_left = self.white() * (1, 1, 1, 0), PUSH_STEPS - 1
+        """Now and then pushes the robot one way for some steps; leaves grippers alone: (A,)."""
+        if self._push_steps_left:
+            self._push_steps_left -= 1
+        elif self._rng.random() < 1 / self.steps_between_pushes:
+            self._push, self._push_steps_left = self.white() * self._is_pushed, self.push_steps - 1
         else:
-            self._push = np.zeros(ACTION_SIZE)
+            self._push = np.zeros(len(self.low))
         return self._push
 
     def first_push(self) -> np.ndarray:
-        """Actions that carry the hand away from where it starts: (n, 4), n at most LONGEST_FIRST_PUSH."""
-        steps = self._rng.integers(LONGEST_FIRST_PUSH + 1)
-        return np.tile(_clip(self.white() * (1, 1, 1, 0)), (steps, 1))
+        """A push of random length that carries the robot away from where it starts: (n, A)."""
+        steps = self._rng.integers(round(LONGEST_FIRST_PUSH_SECONDS * self._fps) + 1)
+        return np.tile(self.white() * self._is_pushed, (steps, 1))
 
     def uniform(self) -> np.ndarray:
-        """Any action: (4,)."""
-        return self._rng.uniform(-1.0, 1.0, ACTION_SIZE)
+        """Any action, kept for SECONDS_PER_TARGET if it is a target: (A,)."""
+        if not self._action_steps_left:
+            self._action = self._rng.uniform(self.low, self.high)
+            self._action_steps_left = self._steps_per_target
+        self._action_steps_left -= 1
+        return self._action
+
+    def clip(self, action: np.ndarray) -> np.ndarray:
+        """The nearest action within the range: (A,) float32."""
+        return np.clip(action, self.low, self.high).astype(np.float32)
 
 
 def _act_expert(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
@@ -81,22 +109,18 @@ def _act_expert(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
 
 
 def _act_noisy(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
-    action = _clip(expert.act(state) + noise.white())
+    action = noise.clip(expert.act(state) + noise.white())
     return action, action
 
 
 def _act_disturbed(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
     action = expert.act(state)
-    return _clip(action + noise.push()), action
+    return noise.clip(action + noise.push()), action
 
 
 def _act_random(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
-    action = _clip(noise.uniform())
+    action = noise.clip(noise.uniform())
     return action, action
-
-
-def _clip(action: np.ndarray) -> np.ndarray:
-    return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
 BEHAVIOURS: dict[str, Callable[[Expert, np.ndarray, Noise], Acts]] = {
@@ -141,7 +165,7 @@ class EpisodeJob:
 class RecordedEpisode:
     """What happened: frame i is an observation, the action on record for it, and what was reached by it.
 
-    pictures: per camera, L PNG files; state (L, 4), action (L, 4) and reward (L,) float32; success (L,) bool,
+    pictures: per camera, L PNG files; state (L, S), action (L, A) and reward (L,) float32; success (L,) bool,
     after the action; stages: (frame at which it began, sub-goal) in order, empty without an expert;
     pixel_counts: per camera (3, 256), how often each value occurs in each colour channel.
     """
@@ -152,8 +176,8 @@ class RecordedEpisode:
     attempts: int = 1
     pictures: dict[str, list[bytes]] = field(default_factory=dict)
     pixel_counts: dict[str, np.ndarray] = field(default_factory=dict)
-    state: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.float32))
-    action: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    state: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    action: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     reward: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     success: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     stages: list[tuple[int, str]] = field(default_factory=list)
@@ -172,10 +196,14 @@ class RecordedEpisode:
 class Recorder:
     """Records episodes in this process; keeps the environment of the last task open for the next episode."""
 
-    def __init__(self, env_kwargs: dict[str, Any]) -> None:
-        """env_kwargs: arguments of `MetaworldEnv` beside the task."""
-        self._env_kwargs = env_kwargs
-        self._env: MetaworldEnv | None = None
+    def __init__(
+        self,
+        env_fns: Mapping[str, Callable[[], SimulatedEnv]],
+        expert_fns: Mapping[str, Callable[[], Expert]],
+    ) -> None:
+        """Per task, what makes its environment, one that success does not end, and its expert."""
+        self._env_fns, self._expert_fns = env_fns, expert_fns
+        self._env: SimulatedEnv | None = None
 
     def record(self, job: EpisodeJob) -> RecordedEpisode:
         """Record the job's episode, drawing again while it is not acceptable.
@@ -184,21 +212,22 @@ class Recorder:
             UserError: no attempt succeeded.
         """
         env = self._open(job.task)
-        expert = make_expert(job.task)
+        expert = self._expert_fns[job.task]()
+        steps = 0
         for attempt in range(MAX_ATTEMPTS):
             episode = _record_attempt(env, expert, job, attempt)
             if episode.is_success or job.keep_failures:
                 return episode
-        steps = self._env_kwargs["max_episode_steps"]
+            steps = episode.num_frames
         raise UserError(
             f"--env.task={job.task}: the expert failed {MAX_ATTEMPTS} times in a row within {steps} steps; "
             "expected a longer --env.episode_length, or --keep_failures=true"
         )
 
-    def _open(self, task: str) -> MetaworldEnv:
+    def _open(self, task: str) -> SimulatedEnv:
         if self._env is None or self._env.task != task:
             self.close()
-            self._env = MetaworldEnv(task, terminate_on_success=False, **self._env_kwargs)
+            self._env = self._env_fns[task]()
         return self._env
 
     def close(self) -> None:
@@ -208,12 +237,12 @@ class Recorder:
             self._env = None
 
 
-def _record_attempt(env: MetaworldEnv, expert: Expert, job: EpisodeJob, attempt: int) -> RecordedEpisode:
+def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt: int) -> RecordedEpisode:
     env_seed, rng = job.draw(attempt)
-    act, noise = BEHAVIOURS[job.behaviour], Noise(rng, job.noise)
+    act, noise = BEHAVIOURS[job.behaviour], Noise(rng, job.noise, env)
     env.restart(seed=env_seed)
-    for push in noise.first_push() if job.behaviour == "disturbed" else ():
-        env.advance(push)
+    if job.behaviour == "disturbed":
+        _push_from_the_start(env, expert, noise)
     observation = env.observe()
     expert.reset()
     episode = RecordedEpisode(
@@ -248,6 +277,14 @@ def _record_attempt(env: MetaworldEnv, expert: Expert, job: EpisodeJob, attempt:
     return episode
 
 
+def _push_from_the_start(env: SimulatedEnv, expert: Expert, noise: Noise) -> None:
+    """Carry the robot somewhere else before the episode is recorded."""
+    expert.reset()
+    for push in noise.first_push():
+        rest = expert.act(env.privileged_state()) if env.actions_are_targets else 0.0
+        env.advance(noise.clip(rest + push))
+
+
 def _note_stage(stages: list[tuple[int, str]], frame: int, text: str) -> None:
     if not stages or stages[-1][1] != text:
         stages.append((frame, text))
@@ -262,19 +299,3 @@ def _encode_png(picture: np.ndarray) -> bytes:
 def count_pixels(pictures: np.ndarray) -> np.ndarray:
     """Histogram of pictures (L, H, W, 3) uint8: (3, 256) int64, one row per colour channel."""
     return np.stack([np.bincount(pictures[..., channel].ravel(), minlength=256) for channel in range(3)])
-
-
-_recorder: Recorder | None = None
-
-
-def start_worker(env_kwargs: dict[str, Any]) -> None:
-    """Prepare a worker process for `record_in_worker`."""
-    global _recorder
-    _recorder = Recorder(env_kwargs)
-
-
-def record_in_worker(job: EpisodeJob) -> RecordedEpisode:
-    """Record one episode with the worker's own environment."""
-    if _recorder is None:
-        raise RuntimeError("record_in_worker called before start_worker")
-    return _recorder.record(job)

@@ -1,76 +1,146 @@
-"""`embodied collect`: scripted experts in worker processes fill a LeRobotDataset v3.
+"""`embodied collect`: experts in worker processes fill a LeRobotDataset v3, whatever happens in between.
 
 Every episode is a function of the data set's seed, its task, behaviour and number, and episodes are written
-in a fixed order: the same seed gives the same data whatever the number of workers.
+in a fixed order: the same seed gives the same data whatever the number of workers, and however often the
+collection was stopped. After every episode the folder is a data set that LeRobot opens.
 """
 
-import multiprocessing
 import os
-import shutil
-import tempfile
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lerobot.envs.configs import EnvConfig
 from tqdm import tqdm
 
 from embodied.config import CollectConfig
-from embodied.data.behaviours import (
-    DEMONSTRATIONS,
-    EpisodeJob,
-    RecordedEpisode,
-    Recorder,
-    record_in_worker,
-    start_worker,
-)
+from embodied.data.behaviours import DEMONSTRATIONS, EpisodeJob, Recorder
+from embodied.data.claim import claim
+from embodied.data.commit import recover
 from embodied.data.dataset import fingerprint
-from embodied.data.writer import EpisodeWriter, make_features
-from embodied.errors import UserError
-from embodied.lerobot_plugin import EmbodiedMetaworldEnv
+from embodied.data.workers import RecordingError, WorkerDied, record_episodes
+from embodied.data.writer import BEHAVIOUR, EpisodeWriter, count_episodes
+from embodied.errors import DISK_FULL, UserError
+from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+
+ERROR_FILE = "collection_error.txt"
 
 
 def collect(config: CollectConfig) -> dict[str, Any]:
-    """Record the demonstrations that `config` asks for.
+    """Record the demonstrations that `config` asks for, or those that an interrupted collection lacks.
 
-    Returns `root`, `episodes`, `frames`, `seconds`, `frames_per_second`, `fingerprint` and per task, under
-    `tasks`, the `instruction` and per behaviour the `episodes`, `successes`, `frames` and `attempts`.
+    Returns what `complete_collection` does.
 
     Raises:
-        UserError: the folder is taken, the environment has no experts, or an expert never succeeds.
+        UserError: the data set is complete already, or for the reasons of `complete_collection`.
     """
-    env = _metaworld(config.env)
+    return _collect(config, refuse_complete=True)
+
+
+def complete_collection(config: CollectConfig) -> dict[str, Any]:
+    """Record what the data set that `config` asks for lacks, which may be nothing.
+
+    Returns `root`, `episodes`, `frames`, `seconds` and `frames_per_second` of this run, `recorded` (episodes
+    in this run), `fingerprint` and per task, under `tasks`, the `instruction` and per behaviour the
+    `episodes`, `successes`, `frames` and `attempts`.
+
+    Raises:
+        UserError: the folder is taken, the environment is not ours, an expert never succeeds, the simulation
+            fails, a worker dies or the disk is full; what is recorded by then is kept.
+        KeyboardInterrupt: SIGINT or SIGTERM; the message says how to go on.
+    """
+    return _collect(config, refuse_complete=False)
+
+
+def _collect(config: CollectConfig, *, refuse_complete: bool) -> dict[str, Any]:
+    env = require_simulated(config.env)
     jobs = plan_jobs(config, env.tasks)
-    features = make_features(env.camera_names, env.height, env.width, video=config.video)
-    tallies: dict[tuple[str, str], Counter] = {}
-    instructions: dict[str, str] = {}
-    started = time.perf_counter()
-    with _new_folder(config.dataset.root) as folder:
-        writer = EpisodeWriter(folder, config.dataset.repo_id, env.fps, features)
-        with tqdm(total=len(jobs), desc="collect", unit="episode") as bar:
-            for episode in run_jobs(jobs, env.gym_kwargs, _num_workers(config, len(jobs))):
-                writer.add(episode)
-                _count(tallies, instructions, episode)
-                bar.set_postfix_str(f"{writer.num_frames / (time.perf_counter() - started):.0f} frames/s")
-                bar.update()
-        writer.finalize()
+    workers = _num_workers(config, len(jobs))
+    root = config.dataset.root
+    with claim(config):
+        writer = EpisodeWriter(root, env.env_fn(env.tasks[0])(), video=config.video)
+        if refuse_complete and writer.num_episodes == len(jobs):
+            raise UserError(
+                f"--dataset.root={root}: holds the complete data set of this command; "
+                "expected a folder that is new or empty"
+            )
+        episodes, frames, started = writer.num_episodes, writer.num_frames, time.perf_counter()
+        (root / ERROR_FILE).unlink(missing_ok=True)
+        with _stops_explained(root, len(jobs)):
+            _record(writer, jobs, env, workers)
     seconds = time.perf_counter() - started
     return {
-        "root": str(config.dataset.root),
+        "root": str(root),
         "episodes": len(jobs),
         "frames": writer.num_frames,
+        "recorded": len(jobs) - episodes,
         "seconds": seconds,
-        "frames_per_second": writer.num_frames / seconds,
-        "fingerprint": fingerprint(config.dataset.root),
-        "tasks": {
-            task: {"instruction": text, **{b: dict(tally) for (t, b), tally in tallies.items() if t == task}}
-            for task, text in instructions.items()
-        },
+        "frames_per_second": (writer.num_frames - frames) / seconds,
+        "fingerprint": fingerprint(root),
+        "tasks": _tally(writer.marks()),
     }
+
+
+def _record(writer: EpisodeWriter, jobs: list[EpisodeJob], env: SimulatedEnvConfig, workers: int) -> None:
+    """Record and write the jobs whose episodes are missing."""
+    recorder = partial(
+        Recorder,
+        {task: env.env_fn(task, terminate_on_success=False) for task in env.tasks},
+        {task: env.expert_fn(task) for task in env.tasks},
+    )
+    started, first_frame = time.perf_counter(), writer.num_frames
+    missing = jobs[writer.num_episodes :]
+    with (
+        tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc="collect", unit="episode") as bar,
+        closing(record_episodes(missing, recorder, min(workers, len(missing)))) as episodes,
+    ):
+        for episode in episodes:
+            writer.add(episode)
+            rate = (writer.num_frames - first_frame) / (time.perf_counter() - started)
+            bar.set_postfix_str(f"{rate:.0f} frames/s")
+            bar.update()
+
+
+@contextmanager
+def _stops_explained(root: Path, total: int) -> Iterator[None]:
+    """Turn whatever stops a collection from outside into one line that says what is kept and what to do."""
+    try:
+        with _terminated_like_interrupted():
+            yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {_kept(root, total)}") from None
+    except WorkerDied as error:
+        raise UserError(f"{error}; {_kept(root, total)}") from error
+    except RecordingError as error:
+        (root / ERROR_FILE).write_text(error.details)
+        raise UserError(f"{error}; see {root / ERROR_FILE}; {_kept(root, total)}") from error
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"{root}: {error.strerror}: expected free space; {_kept(root, total)}") from error
+
+
+def _kept(root: Path, total: int) -> str:
+    recover(root)
+    return f"{root} keeps {count_episodes(root)} of {total} episodes, and the same command goes on from there"
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt too; other threads than the main one get no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def plan_jobs(config: CollectConfig, tasks: Iterable[str]) -> list[EpisodeJob]:
@@ -96,57 +166,22 @@ def plan_jobs(config: CollectConfig, tasks: Iterable[str]) -> list[EpisodeJob]:
     ]
 
 
-def run_jobs(jobs: list[EpisodeJob], env_kwargs: dict[str, Any], workers: int) -> Iterator[RecordedEpisode]:
-    """Yield the recorded episodes in the order of `jobs`; a single worker is this process itself."""
-    if workers == 1:
-        recorder = Recorder(env_kwargs)
-        try:
-            yield from map(recorder.record, jobs)
-        finally:
-            recorder.close()
-        return
-    # Spawned, not forked: each worker needs an OpenGL context of its own.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker, (env_kwargs,)) as pool:
-        yield from pool.map(record_in_worker, jobs)
-
-
 def _num_workers(config: CollectConfig, num_jobs: int) -> int:
     if config.workers is not None and config.workers < 1:
         raise UserError(f"--workers={config.workers}: expected at least 1")
     return min(config.workers or os.cpu_count() or 1, num_jobs)
 
 
-def _metaworld(env: EnvConfig) -> EmbodiedMetaworldEnv:
-    if not isinstance(env, EmbodiedMetaworldEnv):
-        raise UserError(f"--env.type={env.type}: expected embodied_metaworld, which has scripted experts")
-    return env
-
-
-def _count(
-    tallies: dict[tuple[str, str], Counter], instructions: dict[str, str], episode: RecordedEpisode
-) -> None:
-    job = episode.job
-    instructions[job.task] = episode.instruction
-    tally = tallies.setdefault(
-        (job.task, job.behaviour), Counter(episodes=0, successes=0, frames=0, attempts=0)
-    )
-    tally.update(
-        episodes=1, successes=int(episode.is_success), frames=episode.num_frames, attempts=episode.attempts
-    )
-
-
-@contextmanager
-def _new_folder(root: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `root` at the end, so that `root` never holds half a data set."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"--dataset.root={root}: expected a folder that is new or empty")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        yield staging / root.name
-        if root.exists():
-            root.rmdir()
-        (staging / root.name).rename(root)
-    finally:
-        shutil.rmtree(staging)
+def _tally(marks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per task its instruction and per behaviour what was recorded."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for row in marks:
+        task = tasks.setdefault(row["env_task"], {"instruction": row["tasks"][0]})
+        counts = task.setdefault(row[BEHAVIOUR], Counter(episodes=0, successes=0, frames=0, attempts=0))
+        counts.update(
+            episodes=1, successes=int(row["success"]), frames=row["length"], attempts=row["attempts"]
+        )
+    return {
+        task: {key: dict(value) if isinstance(value, Counter) else value for key, value in entry.items()}
+        for task, entry in tasks.items()
+    }

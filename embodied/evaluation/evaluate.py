@@ -19,7 +19,7 @@ from embodied.evaluation.policy_loading import check_fits, load_policy
 from embodied.evaluation.statistics import percentiles_ms
 from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
-from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
 from embodied.rollout import Agent, Episode, EpisodeResult, ExpertFn, rollout
 from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint, write_json
 from embodied.training.provenance import provenance
@@ -34,7 +34,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     `videos/` in it.
     Raises UserError for a checkpoint or an environment that cannot be used.
     """
-    env = _simulated(config.env)
+    env = require_simulated(config.env)
     if config.videos and config.output_dir is None:
         raise UserError(f"--videos={config.videos}: expected --output_dir as well, for the films")
     policy, preprocessor, postprocessor = load_policy(
@@ -85,7 +85,7 @@ def evaluate_policy(
     The policy's training mode and torch's random state are as before afterwards. Raises UserError if the
     policy and the environment do not fit.
     """
-    env = _simulated(env_config)
+    env = require_simulated(env_config)
     check_fits(policy.config, env)
     was_training = policy.training
     policy.eval()
@@ -131,14 +131,8 @@ def _run_floor(
     name: str, env: SimulatedEnvConfig, episodes: Sequence[Episode], num_envs: int | None
 ) -> list[Row]:
     unrecorded = [dataclasses.replace(episode, record=False) for episode in episodes]
-    agent = FLOORS[name](env.episode_length)
+    agent = FLOORS[name](env.episode_length, env.env_fn(env.tasks[0])().actions_are_targets)
     return episode_rows(name, run_agent(agent, env, unrecorded, num_envs=num_envs, description=name))
-
-
-def _simulated(env: EnvConfig) -> SimulatedEnvConfig:
-    if not isinstance(env, SimulatedEnvConfig):
-        raise UserError(f"--env.type={env.type}: expected an environment of this package: embodied_metaworld")
-    return env
 
 
 def _origin(config: EvaluateConfig) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from embodied.rollout import Episode
 class _Blind:
     stateful = False
 
-    def __init__(self, chunk_steps: int) -> None:
+    def __init__(self, chunk_steps: int, actions_are_targets: bool) -> None:
         self.chunk_steps = chunk_steps
+        self._actions_are_targets = actions_are_targets
 
     def begin(self, action_space: gym.spaces.Box) -> None:
         """Note the bounds of an action."""
@@ -37,13 +38,16 @@ class RandomAgent(_Blind):
 
 
 class NoopAgent(_Blind):
-    """Zeros at every step."""
+    """Stays: zeros at every step or, where actions are targets, the position at the start."""
 
     def act(
         self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]
     ) -> np.ndarray:
-        """Return chunks (B, n, A) of zeros."""
-        return np.zeros((len(episodes), *self._low.shape), dtype=np.float32)
+        """Return chunks (B, n, A), the same action throughout."""
+        chunks = np.zeros((len(episodes), *self._low.shape), dtype=np.float32)
+        if self._actions_are_targets:
+            chunks += observation["agent_pos"][:, None, :]
+        return chunks
 
 
 FLOORS = {"random": RandomAgent, "noop": NoopAgent}

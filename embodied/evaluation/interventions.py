@@ -6,14 +6,14 @@ from typing import Any
 
 from embodied.evaluation.evaluate import evaluate_policy
 from embodied.evaluation.summary import Row, summarise
-from embodied.lerobot_plugin import EmbodiedMetaworldEnv
+from embodied.lerobot_plugin import SimulatedEnvConfig
 
 Rates = dict[str, dict[str, float]]
 
 
 def swap_instructions(
     policy: Sequence[Any],
-    env: EmbodiedMetaworldEnv,
+    env: SimulatedEnvConfig,
     instructions: Mapping[str, str],
     *,
     episodes: int,

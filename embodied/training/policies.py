@@ -19,7 +19,7 @@ from embodied.data.windows import delta_indices_of
 from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate_policy
 from embodied.evaluation.policy_loading import check_fits
-from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.lerobot_plugin import require_simulated
 from embodied.training.provenance import specification
 from embodied.training.trainable import EpisodeRows, Trainable
 from policies.latent_vla.processor_latent_vla import checked_statistics
@@ -111,9 +111,7 @@ def _evaluator(
 
 def _check_environment(config: PreTrainedConfig, env: EnvConfig) -> None:
     """Fail before training rather than at the first evaluation."""
-    if not isinstance(env, SimulatedEnvConfig):
-        raise UserError(f"--env.type={env.type}: expected an environment of this package, embodied_metaworld")
-    check_fits(config, env)
+    check_fits(config, require_simulated(env))
 
 
 def _after_step(policy: nn.Module) -> Callable[[], None] | None:

@@ -1,12 +1,14 @@
 """Behaviours act as they are called, and every episode draws its own seeds."""
 
+from types import SimpleNamespace
 from typing import cast
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from embodied.data.behaviours import BEHAVIOURS, LONGEST_FIRST_PUSH, PUSH_STEPS, EpisodeJob, Noise
-from envs.simulated import Expert
+from embodied.data.behaviours import BEHAVIOURS, LONGEST_FIRST_PUSH_SECONDS, TARGET_NOISE, EpisodeJob, Noise
+from envs.simulated import Expert, SimulatedEnv
 
 
 class Pusher:
@@ -16,9 +18,29 @@ class Pusher:
         return np.array([1.0, 0.0, 0.0, 0.0], np.float32)
 
 
+def robot(**changes: object) -> SimulatedEnv:
+    """As far as noise looks at it: a hand that moves at 80 Hz and a gripper."""
+    settings: dict = {
+        "action_space": gym.spaces.Box(-1, 1, (4,), np.float32),
+        "fps": 80,
+        "gripper_actions": (3,),
+        "actions_are_targets": False,
+    }
+    return cast(SimulatedEnv, SimpleNamespace(**(settings | changes)))
+
+
+TABLE = robot(
+    action_space=gym.spaces.Box(np.float32([0, -2]), np.float32([512, 2])),
+    fps=10,
+    gripper_actions=(),
+    actions_are_targets=True,
+)
+"""A robot whose actions are positions on a table and an angle."""
+
+
 def acts(behaviour: str, noise: float = 0.0, count: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     """Executed and recorded actions (count, 4)."""
-    draws, expert = Noise(np.random.default_rng(0), noise), cast(Expert, Pusher())
+    draws, expert = Noise(np.random.default_rng(0), noise, robot()), cast(Expert, Pusher())
     pairs = [BEHAVIOURS[behaviour](expert, np.zeros(39), draws) for _ in range(count)]
     executed, recorded = (np.stack(actions) for actions in zip(*pairs, strict=True))
     return executed, recorded
@@ -55,13 +77,13 @@ def test_pushes_last_for_a_while_spare_the_gripper_and_are_not_on_record() -> No
     starts = np.flatnonzero(np.diff(pushed.astype(int)) == 1) + 1
     assert len(starts) > 20
     for start in starts[:-1]:
-        assert (executed[start : start + PUSH_STEPS, 1] == executed[start, 1]).all()
+        assert (executed[start : start + 8, 1] == executed[start, 1]).all()
     assert 0.1 < pushed.mean() < 0.3
 
 
 def test_a_first_push_goes_one_way_for_a_random_while() -> None:
-    pushes = [Noise(np.random.default_rng(seed), 0.5).first_push() for seed in range(50)]
-    assert {len(push) for push in pushes} <= set(range(LONGEST_FIRST_PUSH + 1))
+    pushes = [Noise(np.random.default_rng(seed), 0.5, robot(fps=80)).first_push() for seed in range(50)]
+    assert {len(push) for push in pushes} <= set(range(round(80 * LONGEST_FIRST_PUSH_SECONDS) + 1))
     assert len({len(push) for push in pushes}) > 10
     for push in pushes:
         assert (push == push[:1]).all()
@@ -74,6 +96,33 @@ def test_random_actions_fill_the_range_evenly() -> None:
     assert np.abs(drawn).max() <= 1
     assert drawn.mean(axis=0) == pytest.approx(np.zeros(4), abs=0.05)
     assert drawn.std() == pytest.approx(1 / np.sqrt(3), rel=0.03)
+
+
+def test_noise_of_targets_is_a_share_of_their_range() -> None:
+    draws = Noise(np.random.default_rng(0), 0.5, TABLE)
+    drawn = np.stack([draws.white() for _ in range(4000)])
+    assert drawn.std(axis=0) == pytest.approx(0.5 * TARGET_NOISE * np.array([256, 2]), rel=0.05)
+    assert draws.clip(np.array([-3.0, 5.0])).tolist() == [0, 2]
+
+
+def test_pushes_last_a_tenth_of_a_second_at_any_rate() -> None:
+    rates = {fps: Noise(np.random.default_rng(0), 0.5, robot(fps=fps)).push_steps for fps in (10, 50, 80)}
+    assert rates == {10: 1, 50: 5, 80: 8}
+
+
+def test_grippers_are_left_alone_wherever_they_are() -> None:
+    draws = Noise(np.random.default_rng(0), 0.5, robot(gripper_actions=(0, 2)))
+    pushes = np.stack([draws.push() for _ in range(200)])
+    assert (pushes[:, [0, 2]] == 0).all()
+    assert np.abs(pushes[:, [1, 3]]).max(axis=0).min() > 0
+
+
+def test_random_targets_are_kept_for_half_a_second() -> None:
+    draws = Noise(np.random.default_rng(0), 0.0, TABLE)
+    drawn = np.stack([draws.uniform() for _ in range(1000)]).reshape(200, 5, 2)
+    assert (drawn == drawn[:, :1]).all()
+    assert len(np.unique(drawn[:, 0, 0])) == 200
+    assert drawn[..., 0].mean() == pytest.approx(256, rel=0.1)
 
 
 def test_every_episode_and_attempt_has_a_seed_of_its_own() -> None:

@@ -114,7 +114,7 @@ def test_a_folder_in_use_is_never_touched(tmp_path: Path) -> None:
 
 
 def test_an_environment_without_experts_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--env\.type=aloha: expected embodied_metaworld"):
+    with pytest.raises(UserError, match=r"--env\.type=aloha: expected .* embodied_metaworld, embodied_a"):
         collect(CollectConfig(env=AlohaEnv(), dataset=DatasetConfig(root=tmp_path / "new")))
 
 

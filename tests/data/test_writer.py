@@ -13,10 +13,12 @@ from PIL import Image
 
 from embodied.data import writer as writer_module
 from embodied.data.behaviours import EpisodeJob, RecordedEpisode, count_pixels
+from embodied.data.dataset import fingerprint
 from embodied.data.writer import EpisodeWriter, make_features, pixel_statistics
+from tests.fake_envs import PointEnv
 
-FPS = 80
-SIZE = 16
+SIZE = 32
+ENV = PointEnv(cameras=("a", "b"))
 
 
 def record(
@@ -32,8 +34,8 @@ def record(
         instruction=f"do {task}",
         pictures={camera: [encode(picture) for picture in stack] for camera, stack in pictures.items()},
         pixel_counts={camera: count_pixels(stack) for camera, stack in pictures.items()},
-        state=draw.normal(size=(length, 4)).astype(np.float32),
-        action=draw.normal(size=(length, 4)).astype(np.float32),
+        state=draw.normal(size=(length, 2)).astype(np.float32),
+        action=draw.normal(size=(length, 2)).astype(np.float32),
         reward=draw.normal(size=length).astype(np.float32),
         success=np.array([success and i == length - 1 for i in range(length)]),
         stages=[(frame, f"stage {frame}") for frame in range(0, length, 3)],
@@ -47,18 +49,18 @@ def encode(picture: np.ndarray) -> bytes:
 
 
 def write(root: Path, episodes: list[RecordedEpisode], *, video: bool = False) -> LeRobotDataset:
-    writer = EpisodeWriter(root, "local/ours", FPS, make_features(("a", "b"), SIZE, SIZE, video=video))
+    root.mkdir(exist_ok=True)
+    writer = EpisodeWriter(root, ENV, video=video)
     for episode in episodes:
         writer.add(episode)
-    writer.finalize()
     return LeRobotDataset("local/ours", root=root, video_backend="pyav")
 
 
 def write_with_lerobot(root: Path, episodes: list[RecordedEpisode]) -> LeRobotDataset:
-    features = make_features(("a", "b"), SIZE, SIZE, video=False)
+    features = make_features(ENV, video=False)
     del features["language_persistent"]
     dataset = LeRobotDataset.create(
-        "local/theirs", FPS, features, root=root, use_videos=False, video_backend="pyav"
+        "local/theirs", ENV.fps, features, root=root, use_videos=False, video_backend="pyav"
     )
     for episode in episodes:
         for i in range(episode.num_frames):
@@ -184,6 +186,36 @@ def test_films_show_each_episode_from_its_first_frame(tmp_path: Path) -> None:
     expected = [level for _, levels in films for level in levels]
     found = [255 * dataset[i]["observation.images.b"].mean().item() for i in range(10)]
     np.testing.assert_allclose(found, expected, atol=6)
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_the_folder_is_a_data_set_after_every_episode_whoever_writes_it(
+    episodes: list[RecordedEpisode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video: bool
+) -> None:
+    """One writer per episode, as after interruptions, gives the very files of a single writer."""
+    monkeypatch.setattr(writer_module, "EPISODES_PER_TABLE", 2)
+    episodes = [*episodes, record(6)]
+    for count, episode in enumerate(episodes, start=1):
+        opened = write(tmp_path / "often", [episode], video=video)
+        assert opened.num_episodes == count
+        assert opened[len(opened) - 1]["action"].tolist() == episode.action[-1].tolist()
+    write(tmp_path / "once", episodes, video=video)
+    assert fingerprint(tmp_path / "often") == fingerprint(tmp_path / "once")
+    assert len(list((tmp_path / "once").glob("meta/episodes/*/*.parquet"))) == 2
+
+
+def test_what_a_failed_write_leaves_is_the_data_set_before_it(
+    episodes: list[RecordedEpisode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, episodes[:1])
+    before = fingerprint(tmp_path)
+    monkeypatch.setattr(writer_module, "_as_json", lambda value: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path, episodes[1:2])
+    monkeypatch.undo()
+    assert fingerprint(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "meta"}
+    assert write(tmp_path, episodes[1:2]).num_episodes == 2
 
 
 def test_pixel_statistics_are_those_of_the_pixels() -> None:

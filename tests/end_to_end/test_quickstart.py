@@ -11,7 +11,7 @@ from embodied import quickstart as module
 from embodied.config import QuickstartConfig
 from embodied.errors import UserError
 
-STAGES = ("collect", "train", "evaluate")
+STAGES = ("complete_collection", "train", "evaluate")
 
 
 def fake_stages(monkeypatch: pytest.MonkeyPatch, fails: str | None = None) -> list[str]:
@@ -41,7 +41,7 @@ def test_each_stage_runs_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     first = module.quickstart(config)
     assert ran == list(STAGES)
     assert first["stage"] == "evaluate"
-    assert first["collect"]["stage"] == "collect"
+    assert first["collect"]["stage"] == "complete_collection"
     assert module.quickstart(config) == first
     assert ran == list(STAGES)
 

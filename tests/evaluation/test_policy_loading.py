@@ -73,7 +73,11 @@ def test_a_policy_fits_the_environment_it_was_made_for(make_loaded: Callable) ->
 @pytest.mark.parametrize(
     ("feature", "shape", "message"),
     [
-        ("observation.images.corner", (3, 64, 64), "is 3x64x64, the environment's 3x32x32: set --env.width"),
+        (
+            "observation.images.corner",
+            (3, 64, 64),
+            "is 3x64x64: expected the environment's 3x32x32, set --env.width",
+        ),
         (
             "observation.images.wrist",
             (3, 32, 32),
