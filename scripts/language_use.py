@@ -2,12 +2,12 @@
 
     python scripts/language_use.py
 
-Cost: about 20 minutes on 2 cores. Reach, push and pick-place share the arm, the block and the table; with the
+Cost: about 25 minutes on 2 cores. Reach, push and pick-place share the arm, the block and the table; with the
 goals painted alike, only the text and the goal's height tell which task is meant. One policy is trained on
-all three, then each task is run on the same states with its own and with the other two instructions. The aim
-is that another task's instruction costs each task at least 30 points; expect 14, 2 and 8, since 4,000 steps
-leave push and pick-place weak. The result is results/language_use.json, the episodes
-results/language_use.jsonl. Demonstrations and training that are done already are kept.
+all three, then each task is run on the same states with every instruction. Whoever places the block at the
+goal has reached it and brought the block there; any other instruction should cost at least 30 points: expect
+75 or more. The result is results/language_use.json, the episodes results/language_use.jsonl. Demonstrations
+and training that are done already are kept.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from envs.metaworld_tasks import INSTRUCTIONS
 from policies.latent_vla import LatentVLAConfig
 
 TOLD = {task: INSTRUCTIONS[task] for task in ("reach", "push", "pick-place")}
+INCLUDING = {"reach": ["pick-place"], "push": ["pick-place"], "pick-place": []}
 EVALUATION_SEED = 200_000
 
 if __name__ == "__main__":
@@ -41,8 +42,8 @@ if __name__ == "__main__":
     training = args.runs / "training"
     count = args.demonstrations // 3
     pushed = {"disturbed_episodes": args.demonstrations - count, "noise": 0.8}
-    complete_collection(CollectConfig(env=env, dataset=dataset, episodes=count, **pushed))
     if not (training / "checkpoints" / f"{args.steps:06d}").exists():
+        complete_collection(CollectConfig(env=env, dataset=dataset, episodes=count, **pushed))
         policy, resume = LatentVLAConfig(preset="tiny"), training.exists()
         train(
             TrainConfig(policy=policy, dataset=dataset, output_dir=training, steps=args.steps, resume=resume)
@@ -50,8 +51,8 @@ if __name__ == "__main__":
     rates, rows = swap_instructions(
         load_policy(training, None, []), env, TOLD, episodes=args.episodes, seed=EVALUATION_SEED
     )
-    costs = {task: least_cost(rates[task], task) for task in TOLD}
-    columns = ["scene", *(f"told “{text}”" for text in TOLD.values()), "another's costs at least"]
+    costs = {task: least_cost(rates[task], task, INCLUDING[task]) for task in TOLD}
+    columns = ["scene", *(f"told “{text}”" for text in TOLD.values()), "asking for something else costs"]
     table = [[task, *map(percent, rates[task].values()), f"{100 * costs[task]:.0f} points"] for task in TOLD]
     result = {"columns": columns, "rows": table, "costs": costs, "episodes": args.episodes}
     write_result(Path("results/language_use.json"), result, command=["python", *sys.argv], seed=0)

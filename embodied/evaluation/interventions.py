@@ -1,7 +1,7 @@
 """Interventions: change one thing that a policy is given, hold the rest, and see what it costs."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from embodied.evaluation.evaluate import evaluate_policy
@@ -36,6 +36,9 @@ def swap_instructions(
     return rates, rows
 
 
-def least_cost(rates: Mapping[str, float], own: str) -> float:
-    """What the least harmful of the other instructions costs the task, as a difference of success rates."""
-    return min(rates[own] - rate for said, rate in rates.items() if said != own)
+def least_cost(rates: Mapping[str, float], own: str, including: Collection[str] = ()) -> float:
+    """What the least harmful of the other instructions costs the task, as a difference of success rates.
+
+    including: instructions whose fulfilment fulfils the task too, which are left aside.
+    """
+    return min(rates[own] - rate for said, rate in rates.items() if said != own and said not in including)

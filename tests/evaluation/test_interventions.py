@@ -10,6 +10,11 @@ def test_the_least_cost_is_that_of_the_least_harmful_instruction():
     assert interventions.least_cost({"reach": 0.9, "push": 0.5, "lift": 0.1}, "reach") == pytest.approx(0.4)
 
 
+def test_instructions_that_include_the_task_are_left_aside():
+    rates = {"reach": 0.9, "push": 0.1, "lift": 0.9}
+    assert interventions.least_cost(rates, "reach", including=["lift"]) == pytest.approx(0.8)
+
+
 def test_every_task_is_told_every_instruction_on_the_same_seeds(monkeypatch):
     """An obedient policy: it succeeds where it is told the task it stands in, and nowhere else."""
     asked = []
