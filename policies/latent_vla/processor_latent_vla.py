@@ -55,7 +55,7 @@ def checked_statistics(config: PreTrainedConfig, statistics: Statistics) -> Stat
     Raises ValueError for missing statistics and for a kind of feature that the mapping does not name.
     """
     checked = dict(statistics)
-    mapping = config.normalization_mapping
+    mapping: dict[str, NormalizationMode] = config.normalization_mapping  # type: ignore[attr-defined]
     for key, feature in {**(config.input_features or {}), **(config.output_features or {})}.items():
         if feature.type.value not in mapping:
             named = ", ".join(mapping) or "none"

@@ -90,12 +90,12 @@ class RelativeActionsStep(ProcessorStep):
         """Add the anchor; actions (B, H, A) become relative where the batch has any."""
         if self.units is None:
             raise ValueError("relative actions: expected the units of the action, found none")
-        observation: dict[str, Any] = dict(transition[TransitionKey.OBSERVATION] or {})
+        changed: Any = transition.copy()  # TypedDict keys cannot be enum members for the type checker
+        observation: dict[str, Any] = dict(changed[TransitionKey.OBSERVATION])
         state: Tensor = observation[OBS_STATE]
         anchor = self._anchor(state[:, -1] if state.ndim == 3 else state)
-        action = transition.get(TransitionKey.ACTION)
+        action = changed.get(TransitionKey.ACTION)
         observation[ACTION_ANCHOR] = anchor / self.units.to(anchor)
-        changed = transition.copy()
         changed[TransitionKey.OBSERVATION] = observation
         if isinstance(action, Tensor):
             changed[TransitionKey.ACTION] = action - (anchor[:, None] if action.ndim == 3 else anchor)

@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow.parquet as pq
+from av import logging as av_logging
 from av.error import FFmpegError
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.video_utils import decode_video_frames
@@ -87,12 +88,12 @@ def sample_pictures(
 @contextmanager
 def _quiet_decoders() -> Iterator[None]:
     """Damage is reported as a finding, not as pages of FFmpeg's remarks."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.PANIC)
+    level = av_logging.get_level()
+    av_logging.set_level(av_logging.PANIC)
     try:
         yield
     finally:
-        av.logging.set_level(level)
+        av_logging.set_level(level)
 
 
 @dataclass
@@ -227,11 +228,12 @@ class _Films:
                 stream = container.streams.video[0]
                 if stream.average_rate is not None:
                     self._summary.rates.setdefault(round(float(stream.average_rate), 3), index)
-                if stream.duration is None or stream.time_base is None:
-                    return np.inf
-                return float(stream.duration * stream.time_base)
+                seconds = np.inf
+                if stream.duration is not None and stream.time_base is not None:
+                    seconds = float(stream.duration * stream.time_base)
         except (FFmpegError, IndexError, OSError) as error:
             return f"{path.name}: {first_line(error).split(':')[0]}"
+        return seconds
 
     def pictures(self, windows: Sequence[tuple[Episode, int, int]], timestamps: np.ndarray) -> Iterator[Seen]:
         """Pictures of the rows in `windows`, as far as their film reaches."""

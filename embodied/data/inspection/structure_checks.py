@@ -115,7 +115,7 @@ def dropped_frames(recording: Recording) -> Iterator[Finding]:
                 feature="timestamp",
                 episode=episode.index,
                 frames=(int(frame), int(frame) + 1),
-                message=f"{round(steps[frame]) - 1} frame(s) are missing after frame {frame}",
+                message=f"{round(float(steps[frame])) - 1} frame(s) are missing after frame {frame}",
             )
 
 
