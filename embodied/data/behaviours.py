@@ -87,7 +87,7 @@ class Noise:
 
     def first_push(self) -> np.ndarray:
         """A push of random length that carries the robot away from where it starts: (n, A)."""
-        steps = self._rng.integers(round(LONGEST_FIRST_PUSH_SECONDS * self._fps) + 1)
+        steps = int(self._rng.integers(round(LONGEST_FIRST_PUSH_SECONDS * self._fps) + 1))
         return np.tile(self.white() * self._is_pushed, (steps, 1))
 
     def uniform(self) -> np.ndarray:
