@@ -17,7 +17,7 @@ from embodied.config import ReportConfig
 from embodied.reporting.browser import Page, open_browser
 from embodied.reporting.report import report
 
-SIZES = {"phone": (390, 1500), "desktop": (1400, 1500)}
+SIZES = {"phone": (390, 1900), "desktop": (1400, 1900)}
 """Width and height in CSS pixels of what is shown."""
 
 COLORS = 256
