@@ -38,6 +38,9 @@ class Verb:
     renders: bool = True
     """Whether it draws even without an `--env` flag."""
 
+    registers: tuple[str, ...] = ()
+    """Modules whose import adds choices to its flags, beside our own."""
+
     overrides: str | None = None
     """Group of flags of which all but `<group>.path` are handed on unread, as `<group>_overrides`."""
 
@@ -72,6 +75,7 @@ VERBS = {
         function="embodied.training.loop:train",
         example="--policy.preset=tiny --dataset.root=data/mt10 --output_dir=runs/mt10",
         renders=False,
+        registers=("lerobot.policies",),
     ),
     "evaluate": Verb(
         summary="success rates of a checkpoint in simulation, beside random and no-op floors",
@@ -184,7 +188,8 @@ def _load(target: str) -> Callable[[Any], dict[str, Any]]:
 
 def _config_class(verb: Verb) -> type:
     """The verb's configuration, once our environments and policies are registered as choices in it."""
-    importlib.import_module("embodied.lerobot_plugin")
+    for module in ("embodied.lerobot_plugin", *verb.registers):
+        importlib.import_module(module)
     return getattr(importlib.import_module("embodied.config"), verb.config)
 
 
