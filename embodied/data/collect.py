@@ -21,7 +21,7 @@ from tqdm import tqdm
 from embodied.config import CollectConfig
 from embodied.data.behaviours import DEMONSTRATIONS, EpisodeJob, Recorder
 from embodied.data.claim import claim
-from embodied.data.commit import recover
+from embodied.data.commit import is_unfinished, recover
 from embodied.data.dataset import fingerprint
 from embodied.data.workers import RecordingError, WorkerDied, record_episodes
 from embodied.data.writer import BEHAVIOUR, EpisodeWriter, count_episodes
@@ -63,8 +63,10 @@ def _collect(config: CollectConfig, *, refuse_complete: bool) -> dict[str, Any]:
     workers = _num_workers(config, len(jobs))
     root = config.dataset.root
     with claim(config):
+        # A stop in the last commit leaves something to do, if only to finish that.
+        was_complete = count_episodes(root) == len(jobs) and not is_unfinished(root)
         writer = EpisodeWriter(root, env.env_fn(env.tasks[0])(), video=config.video)
-        if refuse_complete and writer.num_episodes == len(jobs):
+        if refuse_complete and was_complete:
             raise UserError(
                 f"--dataset.root={root}: holds the complete data set of this command; "
                 "expected a folder that is new or empty"

@@ -63,6 +63,11 @@ def new_commit(root: Path) -> Iterator[Commit]:
     recover(root)
 
 
+def is_unfinished(root: Path) -> bool:
+    """Whether a crash has left a commit in `root`."""
+    return (root / PENDING).exists() or (root / COMMITTED).exists()
+
+
 def recover(root: Path) -> None:
     """Finish the commit that a crash has left in `root`, or delete it if it does not count yet."""
     pending, committed = root / PENDING, root / COMMITTED

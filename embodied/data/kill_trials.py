@@ -24,7 +24,7 @@ from lerobot.datasets import LeRobotDataset
 
 from embodied.cli import main
 from embodied.data.claim import NOTE
-from embodied.data.commit import COMMITTED, PENDING
+from embodied.data.commit import COMMITTED, PENDING, is_unfinished
 from embodied.data.dataset import fingerprint
 from embodied.data.writer import count_episodes
 
@@ -95,7 +95,7 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
     alone = _group_ends(process.pid or 0)
     kept, left = count_episodes(root), [name for name in (PENDING, COMMITTED) if (root / name).exists()]
     opens = kept >= seen and _is_beginning_of(root, reference)
-    if kept < count_episodes(reference):
+    if left or kept < count_episodes(reference):
         run(flags, root)
     identical = fingerprint(root) == fingerprint(reference)
     return asdict(moment) | {
@@ -105,7 +105,7 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
         "left": left,
         "opens": opens,
         "alone": alone,
-        "identical": identical and not any((root / name).exists() for name in (PENDING, COMMITTED)),
+        "identical": identical and not is_unfinished(root),
     }
 
 

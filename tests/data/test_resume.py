@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from lerobot.datasets import LeRobotDataset
 from embodied.config import CollectConfig, DatasetConfig
 from embodied.data import commit, kill_trials
 from embodied.data.collect import ERROR_FILE, collect, complete_collection
+from embodied.data.commit import PENDING
 from embodied.data.dataset import fingerprint
 from embodied.data.kill_trials import Moment
 from embodied.data.writer import EpisodeWriter, count_episodes
@@ -131,6 +133,14 @@ def test_a_complete_folder_is_refused_unless_completeness_is_what_is_wanted(whol
         collect(configure(whole))
     result = complete_collection(configure(whole))
     assert (result["episodes"], result["recorded"], result["frames_per_second"]) == (EPISODES, 0, 0)
+
+
+def test_a_collection_killed_in_its_last_commit_is_finished_not_refused(whole: Path, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    shutil.copytree(whole, root)
+    (root / PENDING).mkdir()
+    assert collect(configure(root))["recorded"] == 0
+    assert not (root / PENDING).exists()
 
 
 def test_two_collections_never_fill_one_folder(whole: Path) -> None:
