@@ -11,6 +11,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.factory import make_env
 from lerobot.envs.utils import close_envs
 
+from embodied.cli import main
 from embodied.config import CheckpointConfig, CollectConfig, DatasetConfig, EvaluateConfig, TrainConfig
 from embodied.data.collect import collect
 from embodied.data.writer import EpisodeWriter
@@ -145,3 +146,27 @@ def test_collect_train_and_evaluate(env: SimulatedEnvConfig, tmp_path: Path) -> 
     assert result["tasks"][0]["episode_lengths"] == [12]
     assert set(result["floors"]) == {"random", "noop"}
     assert len(list((tmp_path / "evaluation" / "videos").glob("*.mp4"))) == len(env.tasks)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_lerobots_act_trains_on_alohas_data_by_the_command_line(tmp_path: Path) -> None:
+    env = EmbodiedAlohaEnv(**SMALL)
+    collect(recording(env, tmp_path / "data", workers=1))
+    flags = {
+        "policy.type": "act",
+        "policy.device": "cpu",
+        "policy.pretrained_backbone_weights": "null",
+        "policy.chunk_size": 4,
+        "policy.n_action_steps": 4,
+        "policy.dim_model": 64,
+        "dataset.root": tmp_path / "data",
+        "output_dir": tmp_path / "run",
+        "steps": 2,
+        "batch_size": 2,
+        "mixed_precision": "no",
+    }
+    assert main(["train", *(f"--{name}={value}" for name, value in flags.items())]) == 0
+    path = CheckpointConfig(path=tmp_path / "run")
+    result = evaluate(EvaluateConfig(policy=path, env=env, episodes=1, num_envs=1, floors=False))
+    assert (result["policy"], result["episodes"]) == ("act", 1)
