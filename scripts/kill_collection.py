@@ -37,9 +37,12 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder, "undisturbed")
         pace = run(FLAGS, reference)
-        for number, moment in enumerate(draw_moments(args.trials, EPISODES, pace, args.seed)):
-            trials.append(try_moment(moment, FLAGS, Path(folder, str(number)), reference))
-            print(trials[-1], flush=True)
+        for number, moment in enumerate(draw_moments(3 * args.trials, EPISODES, pace, args.seed)):
+            trial = try_moment(moment, FLAGS, Path(folder, str(number)), reference)
+            print(trial, flush=True)
+            trials += [trial] if trial["killed"] else []  # others had ended by then
+            if len(trials) == args.trials:
+                break
         digest = fingerprint(reference)
     survived = sum(map(passed, trials))
     print(f"{survived} of {len(trials)} survive")
