@@ -19,6 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from embodied.data.commit import flush
 from embodied.errors import DISK_FULL, UserError
 
 logger = logging.getLogger(__name__)
@@ -213,18 +214,10 @@ def _way_back(saved: list[Path]) -> str:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _flush_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _flush(path)
-    _flush(folder)
+        flush(path)
+    flush(folder)
 
 
 def _remove(folder: Path) -> None:
@@ -244,7 +237,7 @@ def point_to(folder: Path, name: str) -> None:
     pointer.unlink(missing_ok=True)
     pointer.symlink_to(folder.name, target_is_directory=True)
     os.replace(pointer, link)
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def recover(output_dir: Path) -> None:
@@ -285,7 +278,7 @@ def new_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
         write_manifest(folder)
         _flush_tree(folder)
         folder.rename(final)
-        _flush(final.parent)
+        flush(final.parent)
         point_to(final, LAST)
     except (OSError, SafetensorError) as error:
         if not _disk_is_full(error):
