@@ -40,6 +40,11 @@ def select_successes(
         UserError: the data set does not mark successes, or nothing is left.
     """
     successes = _successes(metadata, columns)
+    if successes is None:
+        raise UserError(
+            f"--dataset.success_only=true: {metadata.root} marks no success, "
+            f"expected `success` in its episode table or a column {SUCCESS}"
+        )
     chosen = select_episodes(len(successes), episodes)
     left = chosen[successes[chosen]]
     if not len(left):
@@ -48,18 +53,36 @@ def select_successes(
     return left
 
 
-def _successes(metadata: LeRobotDatasetMetadata, columns: Columns) -> np.ndarray:
-    """Whether each episode is a success, (E,) bool: the episode table's mark, else any frame's."""
+def _successes(metadata: LeRobotDatasetMetadata, columns: Columns) -> np.ndarray | None:
+    """Whether each episode is a success, (E,) bool: the episode table's mark, else any frame's; None: untold."""
     marks = [row.get("success") for row in episode_rows(metadata)]
     if all(mark is not None for mark in marks):
         return np.array(marks, bool)
     if SUCCESS not in columns:
-        raise UserError(
-            f"--dataset.success_only=true: {metadata.root} marks no success, "
-            f"expected `success` in its episode table or a column {SUCCESS}"
-        )
+        return None
     successful = columns["episode_index"][columns[SUCCESS].astype(bool)]
     return np.isin(np.arange(len(marks)), successful)
+
+
+def steps_to_success(metadata: LeRobotDatasetMetadata, columns: Columns) -> np.ndarray:
+    """Steps from each frame to its episode's first success, (N,) float32; at most 0 from then on.
+
+    Infinite in failed episodes, NaN where success is not marked; where only the episode table marks it, it
+    comes with the last frame.
+    """
+    episode = columns["episode_index"]
+    successes = _successes(metadata, columns)
+    if successes is None:
+        return np.full(len(episode), np.nan, np.float32)
+    frame = np.arange(len(episode))
+    last = np.flatnonzero(np.append(np.diff(episode) != 0, True))
+    first_success = np.full(len(successes), len(episode))
+    first_success[episode[last]] = last
+    if SUCCESS in columns:
+        np.minimum.at(first_success, episode, np.where(columns[SUCCESS].astype(bool), frame, len(episode)))
+    steps = (first_success[episode] + 1 - frame).astype(np.float32)
+    steps[~successes[episode]] = np.inf
+    return steps
 
 
 def frames_of(columns: Columns, episodes: np.ndarray) -> np.ndarray:

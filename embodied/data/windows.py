@@ -16,6 +16,7 @@ from torch import Tensor
 from embodied.data.cache import FrameCache
 from embodied.data.selection import frames_of, select_episodes
 from embodied.errors import UserError
+from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
 
 Batch = dict[str, Any]
 
@@ -66,6 +67,7 @@ def gather_windows(cache: FrameCache, frames: np.ndarray, delta_indices: dict[st
         else:
             batch[key] = torch.from_numpy(np.asarray(cache.columns[key][rows]))
     batch["task"] = cache.tasks[cache.columns["task_index"][frames]].tolist()
+    batch[STEPS_TO_SUCCESS] = torch.from_numpy(cache.steps_to_success[frames])
     return batch
 
 

@@ -16,8 +16,8 @@ from lerobot.processor import PolicyProcessorPipeline
 
 from embodied.rollout import Agent, Episode
 
-NOISE_SHAPES: dict[str, Callable[[Any], tuple[int, int]]] = {
-    "latent_vla": lambda config: (config.chunk_size, config.action_feature.shape[0]),
+NOISE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
+    "latent_vla": lambda config: config.noise_shape,
     "pi0": lambda config: (config.chunk_size, config.max_action_dim),
     "pi05": lambda config: (config.chunk_size, config.max_action_dim),
     "smolvla": lambda config: (config.chunk_size, config.max_action_dim),

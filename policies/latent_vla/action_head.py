@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from world_models.transformer import attention, merge_heads, split_heads
+
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of the context, one pair per layer of the head: (B, heads, M, D / heads) each."""
 
@@ -30,6 +32,10 @@ class ActionHead(Protocol):
         """noise: (B, H, A); prefix: (B, P, A), actions already committed to. Returns (B, H, A)."""
         ...
 
+    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+        """noise: (B, C, H, A), several draws per observation. Returns (B, C, H, A)."""
+        ...
+
 
 def masked_mean(error: Tensor, is_pad: Tensor) -> Tensor:
     """Mean of error (..., H, A) over the steps where is_pad (..., H) is False."""
@@ -43,12 +49,6 @@ def flow_matching_loss(velocity: Tensor, noise: Tensor, actions: Tensor, is_pad:
     velocity, noise, actions: (..., H, A); is_pad: (..., H) bool. Returns a scalar.
     """
     return masked_mean((velocity - (actions - noise)).square(), is_pad)
-
-
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention over few tokens, (B, heads, N, d) each: on a CPU faster than torch's fused kernel."""
-    scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
-    return scores.float().softmax(-1).to(value.dtype) @ value
 
 
 class HeadBlock(nn.Module):
@@ -76,7 +76,7 @@ class HeadBlock(nn.Module):
     def remember(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of one backbone layer's states (B, M, D)."""
         keys, values = self.cross_kv(self.context_norm(states)).chunk(2, dim=-1)
-        return self._split(keys), self._split(values)
+        return split_heads(keys, self.heads), split_heads(values, self.heads)
 
     def forward(
         self, tokens: Tensor, modulation: Tensor, memory: tuple[Tensor, Tensor], samples: int
@@ -84,28 +84,21 @@ class HeadBlock(nn.Module):
         """tokens, returned: (B * S, N, D); modulation: (B * S, 3, 3, D); memory of B observations."""
         parts = (modulation + self.offsets).unsqueeze(3).unbind(1)
         shift, scale, gate = parts[0].unbind(1)
-        query, key, value = map(
-            self._split, self.self_qkv(self.norms[0](tokens) * (1 + scale) + shift).chunk(3, -1)
-        )
+        read = self.self_qkv(self.norms[0](tokens) * (1 + scale) + shift)
+        query, key, value = (split_heads(part, self.heads) for part in read.chunk(3, -1))
         attended = attention(query, key, value)
-        tokens = tokens + (1 + gate) * self.self_out(self._merge(attended))
+        tokens = tokens + (1 + gate) * self.self_out(merge_heads(attended))
 
         shift, scale, gate = parts[1].unbind(1)
         query = self.cross_q(self.norms[1](tokens) * (1 + scale) + shift)
         # The samples of one observation share its memory.
         query = query.unflatten(0, (-1, samples)).flatten(1, 2)
-        attended = attention(self._split(query), *memory)
-        attended = self._merge(attended).unflatten(1, (samples, -1)).flatten(0, 1)
+        attended = attention(split_heads(query, self.heads), *memory)
+        attended = merge_heads(attended).unflatten(1, (samples, -1)).flatten(0, 1)
         tokens = tokens + (1 + gate) * self.cross_out(attended)
 
         shift, scale, gate = parts[2].unbind(1)
         return tokens + (1 + gate) * self.mlp(self.norms[2](tokens) * (1 + scale) + shift)
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def _merge(self, tokens: Tensor) -> Tensor:
-        return tokens.transpose(1, 2).flatten(2)
 
 
 class ActionTransformer(nn.Module):
@@ -182,12 +175,20 @@ class FlowMatchingHead(nn.Module):
 
     def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Integrate from noise to actions; a committed prefix is held on its own straight path."""
+        prefixes = None if prefix is None else prefix[:, None]
+        return self._integrate(states, noise[:, None], prefixes)[:, 0]
+
+    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+        """The same for several draws per observation, which share its memory."""
+        return self._integrate(states, noise, None)
+
+    def _integrate(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None) -> Tensor:
         memory = self.network.remember(states)
         chunk = noise
         for step in range(self.steps):
             time = step / self.steps
             chunk = _commit(chunk, noise, prefix, time)
-            velocity = self.network(chunk[:, None], noise.new_full((len(noise), 1), time), memory)[:, 0]
+            velocity = self.network(chunk, noise.new_full(noise.shape[:2], time), memory)
             chunk = chunk + velocity / self.steps
         return _commit(chunk, noise, prefix, 1.0)
 
@@ -196,8 +197,9 @@ def _commit(chunk: Tensor, noise: Tensor, prefix: Tensor | None, time: float) ->
     """Put the committed actions, as far along their path as `time`, at the start of the chunk."""
     if prefix is None:
         return chunk
-    committed = prefix.shape[1]
-    return torch.cat([torch.lerp(noise[:, :committed], prefix, time), chunk[:, committed:]], dim=1)
+    committed = prefix.shape[-2]
+    held = torch.lerp(noise[..., :committed, :], prefix, time)
+    return torch.cat([held, chunk[..., committed:, :]], dim=-2)
 
 
 class RegressionHead(nn.Module):
@@ -214,6 +216,10 @@ class RegressionHead(nn.Module):
     def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
         """The predicted chunk, its start replaced by the committed prefix."""
         return _commit(self._predict(states, noise), noise, prefix, 1.0)
+
+    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+        """The same chunk as often as there are draws: regression has only one."""
+        return self._predict(states, noise[:, 0])[:, None].expand_as(noise)
 
     def _predict(self, states: tuple[Tensor, ...], like: Tensor) -> Tensor:
         time = like.new_zeros(len(like), 1)

@@ -31,6 +31,20 @@ class Context:
     visible: Tensor
     states: tuple[Tensor, ...]
 
+    def rows(self, chosen: slice) -> "Context":
+        """The same for some of the batch."""
+        return Context(
+            keys_values=tuple((keys[chosen], values[chosen]) for keys, values in self.keys_values),
+            visible=self.visible[chosen],
+            states=tuple(state[chosen] for state in self.states),
+        )
+
+    def hidden(self) -> "Context":
+        """The same, but what follows sees nothing of it."""
+        return Context(
+            keys_values=self.keys_values, visible=torch.zeros_like(self.visible), states=self.states
+        )
+
 
 class Backbone(Protocol):
     """A language model over instruction, scene, imagined and read-out tokens."""

@@ -8,8 +8,14 @@ from lerobot.configs.types import NormalizationMode
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
-MODES = ("reactive",)
-"""How a checkpoint decides at run time; `reactive` acts without imagination."""
+from policies.latent_vla.imagination import IMAGINATIONS
+
+MODES = ("reactive", "imagine", "plan")
+"""How a checkpoint decides at run time: at once, after imagining future scenes, or by choosing among several
+chunks what the world model foresees for each."""
+
+RANKINGS = ("model", "shuffled")
+"""How `plan` chooses: by foreseen outcomes, or, as a control, by outcomes that were dealt out at random."""
 
 
 def tiny() -> dict[str, Any]:
@@ -25,6 +31,8 @@ def tiny() -> dict[str, Any]:
         "head_depth": 3,
         "head_heads": 4,
         "action_tokens": 3,
+        "dynamics_depth": 3,
+        "dynamics_heads": 4,
     }
 
 
@@ -41,6 +49,8 @@ def small() -> dict[str, Any]:
         "head_depth": 5,
         "head_heads": 6,
         "action_tokens": 12,
+        "dynamics_depth": 4,
+        "dynamics_heads": 6,
     }
 
 
@@ -63,6 +73,14 @@ class LatentVLAConfig(PreTrainedConfig):
     the next look, also the stride in environment steps at which history is sampled; n_obs_steps: history
     length T. flow_samples: noise draws per observation in training; euler_steps: denoising steps at run time;
     temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk.
+
+    imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control); imagined_steps: N
+    future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
+    top of the instruction for the action head, instead of carrying it. world_model: learn what actions do;
+    needed for `latent` imagination and for `plan`. mode: how to decide at run time, see `MODES`; `plan`
+    draws `candidates` chunks at `proposal_temperature`, the share `exploration` of them as failed episodes
+    acted, and takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see
+    `RANKINGS`. *_loss_weight: of a part of the loss beside the action's.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
@@ -92,6 +110,25 @@ class LatentVLAConfig(PreTrainedConfig):
     euler_steps: int = 4
     temperature: float = 0.0
 
+    imagination: str = "none"
+    imagined_steps: int = 2
+    imagination_reads_instruction: bool = False
+    imagination_loss_weight: float = 1.0
+    world_model: bool = False
+    dynamics_depth: int = 0
+    dynamics_heads: int = 0
+    dynamics_loss_weight: float = 1.0
+    sigreg_loss_weight: float = 0.05
+    outcome_loss_weight: float = 0.5
+
+    candidates: int = 16
+    proposal_temperature: float = 1.0
+    exploration: float = 0.5
+    reward_weight: float = 1.0
+    value_weight: float = 0.0
+    imagination_distance_weight: float = 0.0
+    ranking: str = "model"
+
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
     relative_actions: bool = False
     relative_exclude_joints: list[str] = field(default_factory=lambda: ["gripper"])
@@ -109,10 +146,25 @@ class LatentVLAConfig(PreTrainedConfig):
         for name, value in PRESETS[self.preset]().items():
             if not getattr(self, name):
                 setattr(self, name, value)
-        if self.mode not in MODES:
-            raise ValueError(f"--policy.mode={self.mode}: expected one of {', '.join(MODES)}")
+        self._validate_thinking()
         self._complete_normalization()
         self._validate_sizes()
+
+    def _validate_thinking(self) -> None:
+        choices = {"mode": MODES, "imagination": IMAGINATIONS, "ranking": RANKINGS}
+        for name, expected in choices.items():
+            if getattr(self, name) not in expected:
+                raise ValueError(
+                    f"--policy.{name}={getattr(self, name)}: expected one of {', '.join(expected)}"
+                )
+        if self.imagination == "latent" and not self.world_model:
+            raise ValueError("--policy.imagination=latent: expected --policy.world_model=true as well")
+        needs = {"imagine": self.imagination != "none", "plan": self.world_model}
+        if not needs.get(self.mode, True):
+            able = [mode for mode in MODES if needs.get(mode, True)]
+            raise ValueError(f"--policy.mode={self.mode}: not trained for it: expected {' or '.join(able)}")
+        if not 0 <= self.exploration <= 1:
+            raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
 
     def _complete_normalization(self) -> None:
         unknown = sorted(set(self.normalization_mapping) - set(NORMALIZATION))
@@ -132,8 +184,9 @@ class LatentVLAConfig(PreTrainedConfig):
             value = getattr(self, item.name)
             if item.type is int and value < 1:
                 raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
-        if self.temperature < 0:
-            raise ValueError(f"--policy.temperature={self.temperature}: expected at least 0")
+        for name in ("temperature", "proposal_temperature"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
         if self.n_action_steps > self.chunk_size:
             raise ValueError(
                 f"--policy.n_action_steps={self.n_action_steps}: "
@@ -179,18 +232,32 @@ class LatentVLAConfig(PreTrainedConfig):
         )
 
     @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Noise that a decision takes per observation: (H, A), for C candidates (C, H, A)."""
+        shape = (self.chunk_size, self.action_size)
+        return (self.candidates, *shape) if self.mode == "plan" else shape
+
+    @property
+    def future_steps(self) -> int:
+        """N: moments beyond the present that training looks at, each a chunk after the one before."""
+        return self.imagined_steps if self.world_model else 0
+
+    @property
     def observation_delta_indices(self) -> list[int] | None:
-        """History offsets in environment steps, oldest first; None without history."""
-        if self.n_obs_steps == 1:
+        """History offsets in environment steps, oldest first, then future ones; None for the present alone."""
+        if self.n_obs_steps == 1 and not self.future_steps:
             return None
-        return [-self.n_action_steps * step for step in reversed(range(self.n_obs_steps))]
+        past = [-self.n_action_steps * step for step in reversed(range(self.n_obs_steps))]
+        return past + [self.chunk_size * (step + 1) for step in range(self.future_steps)]
 
     @property
     def action_delta_indices(self) -> list[int]:
-        """The action chunk's offsets in environment steps."""
-        return list(range(self.chunk_size))
+        """Offsets of the action chunk, and of those after it that the world model sees, in environment steps."""
+        return list(range(self.chunk_size * max(1, self.future_steps)))
 
     @property
-    def reward_delta_indices(self) -> None:
-        """Rewards are not used."""
-        return None
+    def reward_delta_indices(self) -> list[int] | None:
+        """The action that leads to each future moment; None where rewards are not used."""
+        if not self.future_steps:
+            return None
+        return [self.chunk_size * (step + 1) - 1 for step in range(self.future_steps)]

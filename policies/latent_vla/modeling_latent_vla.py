@@ -1,7 +1,11 @@
 """The latent VLA policy: scene encoder -> backbone -> action head, behind LeRobot's policy interface.
 
-Shapes: B batch, T history steps, V cameras, K latent tokens per step, D width, H action horizon, A action
-size.
+Three ways to decide. `reactive`: instruction, scene, action. `imagine`: instruction and scene give a plan of
+imagined scenes; scene and plan, without the instruction, give the action. `plan`: many chunks are proposed,
+the world model foresees what each leads to, the best is taken.
+
+Shapes: B batch, T history steps, V cameras, K latent tokens per step, D width, N imagined or foreseen steps,
+C candidates, H action horizon, A action size.
 """
 
 from collections import deque
@@ -9,14 +13,26 @@ from typing import Any
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.utils.constants import ACTION, OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS, OBS_STATE
+from lerobot.utils.constants import (
+    ACTION,
+    OBS_LANGUAGE_ATTENTION_MASK,
+    OBS_LANGUAGE_TOKENS,
+    OBS_STATE,
+    REWARD,
+)
 from torch import Tensor, nn
 
 from policies.latent_vla.action_head import ActionTransformer, make_action_head
 from policies.latent_vla.backbone import Context, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.foresight import Foresight
+from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
+from policies.latent_vla.trajectories import is_exploration
 from world_models.encoders import VisualEncoder
+from world_models.transformer import masked_mse
+
+Metrics = dict[str, Tensor]
 
 
 def stack_cameras(cameras: list[Tensor]) -> Tensor:
@@ -32,7 +48,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     name = "latent_vla"  # type: ignore[assignment]
 
     def __init__(self, config: LatentVLAConfig, dataset_stats: Any = None, dataset_meta: Any = None) -> None:
-        """LeRobot passes statistics and metadata in training; the processors use them, not the model."""
+        """LeRobot passes statistics and metadata in training; only the rewards' scale is kept of them."""
         super().__init__(config)
         config.validate_features()
         self.config: LatentVLAConfig = config
@@ -65,6 +81,15 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.head = make_action_head(
             config.action_head, network, samples=config.flow_samples, steps=config.euler_steps
         )
+        self.imagination: Imagination | None = None
+        if config.imagination != "none":
+            self.imagination = Imagination(
+                steps=config.imagined_steps,
+                tokens=config.num_latents,
+                dim=config.dim,
+                inert=config.imagination == "inert",
+            )
+        self.foresight = Foresight(config, (dataset_stats or {}).get(REWARD)) if config.world_model else None
         self.reset()
 
     def get_optim_params(self) -> dict:
@@ -76,12 +101,66 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self._actions: deque[Tensor] = deque()
         self._history: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.config.n_obs_steps)
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    # --- training ---------------------------------------------------------------------------------
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Metrics]:
         """Loss of a batch of windows as LeRobot lays them out; metrics are detached tensors."""
         latents, state = self._observe(batch)
-        context = self._think(batch, latents, state)
-        loss = self.head.loss(context.states, batch[ACTION], batch["action_is_pad"])
-        return loss, {"action_loss": loss.detach()}
+        history = self.config.n_obs_steps
+        instruction = self._read(batch)
+        scene = self._scene(latents[:, :history], state[:, :history])
+        if self.imagination is None:
+            context = self.backbone.extend(instruction, [scene, self._readout(is_exploration(batch))])
+            loss = self._action_loss(context, batch, slice(None))
+            metrics = {"action_loss": loss.detach()}
+        else:
+            loss, metrics = self._imagination_loss(batch, instruction, scene, latents[:, history:])
+        if self.foresight is not None:
+            goal = self.foresight.goal(self.backbone, instruction)
+            foresight_loss, details = self.foresight.loss(batch, latents, goal, self._future_is_pad(batch))
+            loss, metrics = loss + foresight_loss, metrics | details
+        return loss, metrics
+
+    def _imagination_loss(
+        self, batch: dict[str, Tensor], instruction: Context, scene: Tensor, future: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        """Imagined scenes against real ones, and actions: half of the batch acts at once, half after imagining.
+
+        So both ways to decide stay in distribution. future: (B, N, K, D), the latents to imagine.
+        """
+        assert self.imagination is not None
+        explores = is_exploration(batch)
+        readout = self._readout(explores)
+        context = self.backbone.extend(instruction, [scene])
+        plan = self.imagination.imagine(self.backbone, context)
+        half = len(scene) // 2
+        first, rest = slice(half), slice(half, None)
+        after = self._read_plan(instruction.rows(rest), scene[rest], plan[rest], readout[rest])
+        loss = self._action_loss(after, batch, rest)
+        metrics = {"imagine_action_loss": loss.detach()}
+        if half:
+            at_once = self.backbone.extend(context.rows(first), [readout[first]])
+            reactive = self._action_loss(at_once, batch, first)
+            metrics["action_loss"] = reactive.detach()
+            loss = torch.lerp(loss, reactive, half / len(scene))
+        if self.config.imagination == "latent":
+            unknown = self._future_is_pad(batch) | explores[:, None]
+            error = masked_mse(plan, future.detach(), unknown)
+            metrics["imagination_loss"] = error.detach()
+            loss = loss + self.config.imagination_loss_weight * error
+        return loss, metrics
+
+    def _action_loss(self, context: Context, batch: dict[str, Tensor], rows: slice) -> Tensor:
+        """The action head's loss on some of the batch, whose context this is."""
+        horizon = self.config.chunk_size
+        is_pad = batch["action_is_pad"][rows, :horizon]
+        return self.head.loss(context.states, batch[ACTION][rows, :horizon], is_pad)
+
+    def _future_is_pad(self, batch: dict[str, Tensor]) -> Tensor:
+        """Which of the N future moments lie behind the episode's end, (B, N) bool."""
+        return batch[f"{OBS_STATE}_is_pad"][:, self.config.n_obs_steps :]
+
+    # --- acting -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -89,7 +168,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
     ) -> Tensor:
         """One chunk (B, H, A), normalised absolute actions.
 
-        noise: (B, H, A) of unit variance, drawn from torch's generator if None; the temperature scales it.
+        noise: (B, *config.noise_shape) of unit variance, drawn from torch's generator if None; the
+        temperature scales it.
 
         With history, each call counts as one more look: call it every `n_action_steps` environment steps.
         """
@@ -97,16 +177,16 @@ class LatentVLAPolicy(PreTrainedPolicy):
             raise TypeError(f"predict_action_chunk got {sorted(kwargs)}: expected only noise")
         self.eval()
         latents, state = self._remember(*self._observe(batch))
-        shape = (len(state), self.config.chunk_size, self.config.action_size)
+        shape = (len(state), *self.config.noise_shape)
         if noise is None:
             noise = torch.randn(shape, device=state.device)
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
+        if self.config.mode == "plan":
+            return self._plan(batch, latents, state, noise)
         context = self._think(batch, latents, state)
         chunk = self.head.sample(context.states, noise * self.config.temperature)
-        if self.config.relative_actions:
-            chunk = chunk.float() + batch[ACTION_ANCHOR][:, None]
-        return chunk
+        return self._absolute(chunk, batch)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -115,6 +195,51 @@ class LatentVLAPolicy(PreTrainedPolicy):
             chunk = self.predict_action_chunk(batch, noise=noise, **kwargs)
             self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
         return self._actions.popleft()
+
+    def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor) -> Context:
+        """All that the action head reads, in the present mode."""
+        instruction, scene = self._read(batch), self._scene(latents, state)
+        readout = self._readout(latents.new_zeros(len(latents), dtype=torch.bool))
+        if self.config.mode == "reactive" or self.imagination is None:
+            return self.backbone.extend(instruction, [scene, readout])
+        plan = self.imagination.imagine(self.backbone, self.backbone.extend(instruction, [scene]))
+        return self._read_plan(instruction, scene, plan, readout)
+
+    def _plan(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Tensor:
+        """The best of C proposed chunks, (B, H, A), by what the world model foresees."""
+        assert self.foresight is not None
+        config = self.config
+        instruction, scene = self._read(batch), self._scene(latents, state)
+        context = self.backbone.extend(instruction, [scene])
+        explores = torch.zeros(len(state), dtype=torch.bool, device=state.device)
+        exploring = round(config.candidates * config.exploration)
+        noise = noise * config.proposal_temperature
+        noise[:, 0] *= config.temperature  # the chunk that `reactive` would take is among them
+        demonstrated = self.backbone.extend(context, [self._readout(explores)])
+        chunks = [self.head.sample_many(demonstrated.states, noise[:, : config.candidates - exploring])]
+        if exploring:
+            explored = self.backbone.extend(context, [self._readout(~explores)])
+            chunks.append(self.head.sample_many(explored.states, noise[:, -exploring:]))
+        candidates = self._absolute(torch.cat(chunks, dim=1), batch)
+        imagined = None
+        if self.imagination is not None and config.imagination_distance_weight:
+            imagined = self.imagination.imagine(self.backbone, context)[:, 0]
+        scores = self.foresight.score(
+            latents, candidates, self.foresight.goal(self.backbone, instruction), imagined
+        )
+        if config.ranking == "shuffled":
+            scores = noise[:, :, -1, -1]  # as good as dealt out at random, and seeded
+        best = scores.argmax(dim=1)
+        return candidates[torch.arange(len(best), device=best.device), best]
+
+    def _absolute(self, chunk: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Chunks (B, ..., H, A) as normalised absolute actions."""
+        if not self.config.relative_actions:
+            return chunk
+        anchor = batch[ACTION_ANCHOR]
+        return chunk.float() + anchor.reshape(len(anchor), *[1] * (chunk.ndim - 2), -1)
+
+    # --- reading ----------------------------------------------------------------------------------
 
     def _observe(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Latents (B, T, K, D) and states (B, T, S); T is 1 where the batch has no time dimension."""
@@ -132,9 +257,23 @@ class LatentVLAPolicy(PreTrainedPolicy):
         past_latents, past_states = zip(*self._history, strict=True)
         return torch.cat(past_latents, dim=1), torch.cat(past_states, dim=1)
 
-    def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor) -> Context:
-        """Instruction, then scene and state of every step, then the read-out token."""
-        context = self.backbone.read(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
+    def _read(self, batch: dict[str, Tensor]) -> Context:
+        return self.backbone.read(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
+
+    def _scene(self, latents: Tensor, state: Tensor) -> Tensor:
+        """Latents and proprioception of every step of the history as one block (B, T * (K + 1), D)."""
         scene = torch.cat([latents, self.embed_state(state).unsqueeze(2)], dim=2) + self.history_embedding
-        readout = self.readout.expand(len(latents), -1, -1)
-        return self.backbone.extend(context, [scene.flatten(1, 2), readout])
+        return scene.flatten(1, 2)
+
+    def _readout(self, explores: Tensor) -> Tensor:
+        """The read-out token (B, 1, D); another one for whom is asked to act as failed episodes did."""
+        readout = self.readout.expand(len(explores), -1, -1)
+        if self.foresight is None:
+            return readout
+        return readout + explores[:, None, None] * self.foresight.exploration
+
+    def _read_plan(self, instruction: Context, scene: Tensor, plan: Tensor, readout: Tensor) -> Context:
+        """Scene and plan (B, N, K, D) as the action head sees them."""
+        assert self.imagination is not None
+        seen = instruction if self.config.imagination_reads_instruction else instruction.hidden()
+        return self.backbone.extend(seen, [scene, *self.imagination.blocks(plan), readout])

@@ -1,0 +1,100 @@
+"""Foresight: the policy's world model, told the goal in words; it judges chunks by what they lead to.
+
+B batch, T history steps, C candidate chunks, K latent tokens, D width, H action horizon, A action size,
+G width of the goal's description, here D.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from policies.latent_vla.backbone import Backbone, Context
+from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.trajectories import absolute_chunks, future_outcomes
+from world_models.dynamics import LatentDynamics
+from world_models.jepa import LatentWorldModel, LossWeights, Trajectory
+from world_models.outcomes import OutcomeHeads
+
+
+class Foresight(nn.Module):
+    """The world model inside the policy, and the tokens that only it needs."""
+
+    def __init__(self, config: LatentVLAConfig, reward_statistics: dict[str, Any] | None) -> None:
+        """reward_statistics: `mean` and `std` of the data set's rewards, None where it has none."""
+        super().__init__()
+        self.config = config
+        self.model = LatentWorldModel(
+            LatentDynamics(
+                tokens=config.num_latents,
+                dim=config.dim,
+                history=config.n_obs_steps,
+                chunk_steps=config.chunk_size,
+                action_dim=config.action_size,
+                depth=config.dynamics_depth,
+                heads=config.dynamics_heads,
+            ),
+            OutcomeHeads(
+                tokens=config.num_latents,
+                dim=config.dim,
+                goal_dim=config.dim,
+                state_dim=config.state_size,
+            ),
+        )
+        self.goal_query = nn.Parameter(torch.randn(1, config.dim) * 0.02)
+        self.exploration = nn.Parameter(torch.randn(config.dim) * 0.02)
+        scale = [0.0, 1.0]
+        if reward_statistics is not None:
+            scale = [float(torch.as_tensor(reward_statistics[name]).flatten()[0]) for name in ("mean", "std")]
+            scale[1] = max(scale[1], 1e-6)
+        self.reward_scale: Tensor
+        self.register_buffer("reward_scale", torch.tensor(scale))
+
+    def goal(self, backbone: Backbone, instruction: Context) -> Tensor:
+        """The instruction as one vector (B, D)."""
+        query = self.goal_query.expand(len(instruction.visible), -1, -1)
+        return backbone.extend(instruction, [query]).states[-1][:, 0].float()
+
+    def loss(
+        self, batch: dict[str, Tensor], latents: Tensor, goal: Tensor, is_pad: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The world model's loss and its metrics. latents: (B, T + N, K, D); is_pad: (B, N)."""
+        config, history = self.config, self.config.n_obs_steps
+        seen = Trajectory(
+            history=latents[:, :history],
+            chunks=absolute_chunks(batch, config.chunk_size),
+            future=latents[:, history:],
+            is_pad=is_pad,
+            goal=goal,
+            outcomes=future_outcomes(batch, history, config.chunk_size, self.reward_scale),
+        )
+        outcome = config.outcome_loss_weight
+        weights = LossWeights(
+            dynamics=config.dynamics_loss_weight,
+            sigreg=config.sigreg_loss_weight,
+            reward=outcome,
+            success=outcome / 5,
+            value=outcome,
+            state=outcome / 5,
+        )
+        return self.model.loss(seen, weights)
+
+    def score(
+        self, latents: Tensor, candidates: Tensor, goal: Tensor, imagined: Tensor | None = None
+    ) -> Tensor:
+        """How good each candidate is, (B, C): more is better.
+
+        latents: (B, T, K, D); candidates: (B, C, H, A), normalised absolute actions; goal: (B, D);
+        imagined: (B, K, D), where the plan wants to be after the chunk.
+        """
+        count = candidates.shape[1]
+        history = latents.repeat_interleave(count, dim=0)
+        foreseen = self.model.step(history, candidates.flatten(0, 1))
+        outcomes = self.model.outcomes(foreseen, goal.repeat_interleave(count, dim=0))
+        assert outcomes.reward is not None and outcomes.value is not None
+        score = self.config.reward_weight * outcomes.reward + self.config.value_weight * outcomes.value
+        score = score.unflatten(0, (-1, count))
+        if imagined is None:
+            return score
+        distance = (foreseen.unflatten(0, (-1, count)) - imagined[:, None]).square().mean((2, 3))
+        return score - self.config.imagination_distance_weight * distance

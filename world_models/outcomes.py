@@ -1,0 +1,71 @@
+"""What a latent scene amounts to: reward, success, progress value and proprioception, read out by heads.
+
+B batch, K latent tokens, D width, S size of the proprioceptive state, G size of the goal's description.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from world_models.transformer import masked_mse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """Readings of B scenes, or what they should have been.
+
+    reward: (B,), standardised; success: (B,), logits, or 0 and 1 as targets; value: (B,) from 0 to 1, 1 at
+    success and less the longer it will take; state: (B, S) proprioception. None: not known.
+    """
+
+    reward: Tensor | None = None
+    success: Tensor | None = None
+    value: Tensor | None = None
+    state: Tensor | None = None
+
+
+class OutcomeHeads(nn.Module):
+    """One network over all latent tokens of a scene and the goal; one output per reading."""
+
+    def __init__(self, *, tokens: int, dim: int, goal_dim: int, state_dim: int, width: int = 256) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(tokens * dim)
+        self.trunk = nn.Sequential(
+            nn.Linear(tokens * dim + goal_dim, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 3),
+        )
+        self.state = nn.Linear(tokens * dim, state_dim)
+
+    def forward(self, latents: Tensor, goal: Tensor) -> Outcomes:
+        """latents: (B, K, D); goal: (B, G)."""
+        flat = self.norm(latents.flatten(1))
+        reward, success, value = self.trunk(torch.cat([flat, goal], dim=1)).float().unbind(1)
+        return Outcomes(reward=reward, success=success, value=value, state=self.state(flat).float())
+
+
+def outcome_losses(read: Outcomes, target: Outcomes, is_pad: Tensor) -> dict[str, Tensor]:
+    """One scalar per reading that the target knows: squared error, for success binary cross-entropy.
+
+    is_pad: (B,) bool. A target that is NaN is not known.
+    """
+    losses: dict[str, Tensor] = {}
+    for name in ("reward", "success", "value", "state"):
+        predicted, wanted = getattr(read, name), getattr(target, name)
+        if wanted is None:
+            continue
+        wanted = wanted.float()
+        unknown = wanted.isnan().flatten(1).any(1) if wanted.ndim > 1 else wanted.isnan()
+        wanted = wanted.nan_to_num()
+        ignored = is_pad | unknown
+        if name == "success":
+            real = (~ignored).float()
+            error = F.binary_cross_entropy_with_logits(predicted, wanted, reduction="none")
+            losses[name] = (error * real).sum() / real.sum().clamp_min(1)
+        else:
+            losses[name] = masked_mse(predicted, wanted, ignored)
+    return losses
