@@ -40,7 +40,8 @@ class CollectConfig:
 
     episodes, disturbed_episodes: per task, successful ones with the expert, undisturbed and pushed about by a
     drift of standard deviation `noise`, against which its own choices are recorded; noisy_episodes: with
-    white noise of that size, recorded as executed; random_episodes: with uniform random actions. noise: as a
+    white noise of that size, recorded as executed; random_episodes: with uniform random actions;
+    wandering_episodes: failed ones, in which the expert and random directions take turns. noise: as a
     share of half the action's range, of a twentieth of that where actions are targets.
     keep_failures: keep unsuccessful expert episodes (marked) instead of drawing new ones.
     An interrupted collection is completed by the same command.
@@ -52,6 +53,7 @@ class CollectConfig:
     disturbed_episodes: int = 0
     noisy_episodes: int = 0
     random_episodes: int = 0
+    wandering_episodes: int = 0
     noise: float = 0.3
     keep_failures: bool = False
     video: bool = False
@@ -60,10 +62,11 @@ class CollectConfig:
     json: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "disturbed_episodes", "noisy_episodes", "random_episodes", "noise"):
-            _at_least(name, getattr(self, name), 0)
-        total = self.episodes + self.disturbed_episodes + self.noisy_episodes + self.random_episodes
-        _at_least("episodes", total, 1)
+        kinds = ("", "disturbed_", "noisy_", "random_", "wandering_")
+        counts = {f"{kind}episodes": getattr(self, f"{kind}episodes") for kind in kinds}
+        for name, value in {**counts, "noise": self.noise}.items():
+            _at_least(name, value, 0)
+        _at_least("episodes", sum(counts.values()), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

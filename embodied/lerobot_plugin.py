@@ -121,13 +121,17 @@ class EmbodiedMetaworldEnv(SimulatedEnvConfig):
 
     task: comma list of tasks or task sets (`mt10`, `mt50`); cameras: comma list; width, height: pixels;
     episode_length: control steps; instruction: text given instead of each task's own; goal_color: `r,g,b`
-    in [0, 1] painted on every goal; fps: control rate of the simulation, fixed.
+    in [0, 1] painted on every goal; region: `all`, or the `left` or `right` half of where goals (in tasks
+    without one, objects) are placed; pushed: the hand is carried away once in every episode; fps: control
+    rate of the simulation, fixed.
     """
 
     task: str | None = "reach"
     fps: int = 80
     cameras: str = "corner,gripper"
     goal_color: str | None = None
+    region: str = "all"
+    pushed: bool = False
 
     @property
     def simulator(self) -> Simulator:
@@ -146,7 +150,12 @@ class EmbodiedMetaworldEnv(SimulatedEnvConfig):
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         """Arguments of `MetaworldEnv` beside the task."""
-        return {**super().gym_kwargs, "goal_color": _parse_color(self.goal_color)}
+        return {
+            **super().gym_kwargs,
+            "goal_color": _parse_color(self.goal_color),
+            "region": self.region,
+            "pushed": self.pushed,
+        }
 
 
 @EnvConfig.register_subclass("embodied_aloha")

@@ -18,6 +18,15 @@ from envs.simulated import SimulatedEnv
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
 HAND_HIGH = (0.525, 1.025, 0.7)
+REGIONS = ("all", "left", "right")
+"""Where the last position that a reset draws may lie, the goal's or else the object's: anywhere, or in the
+half of small or of large x. Left and right on the pictures of the camera `corner`."""
+
+PUSH_STEPS = 12
+"""A push lasts this long, at the hand's full speed: up to 12 cm sideways along each axis."""
+
+PUSH_BEGINS = (10, 40)
+"""Between these control steps a push begins: the hand is on its way."""
 
 
 class MetaworldEnv(SimulatedEnv):
@@ -46,6 +55,8 @@ class MetaworldEnv(SimulatedEnv):
         max_episode_steps: int = 200,
         instruction: str | None = None,
         goal_color: tuple[float, float, float] | None = None,
+        region: str = "all",
+        pushed: bool = False,
         terminate_on_success: bool = True,
         shadows: bool = False,
         render_mode: str = "rgb_array",
@@ -54,7 +65,8 @@ class MetaworldEnv(SimulatedEnv):
 
         task: a name of MT50; cameras: names of `envs.rendering.VIEWS`; width, height: pixels;
         max_episode_steps: when an episode is truncated; instruction: given instead of the task's own;
-        goal_color: red, green and blue in [0, 1] for every goal marker, the task's own if None;
+        goal_color: red, green and blue in [0, 1] for every goal marker, the task's own if None; region: see
+        `REGIONS`; pushed: once in every episode, something carries the hand away whatever the action;
         terminate_on_success: whether the first success ends the episode; shadows: full rendering quality,
         about ten times slower.
 
@@ -71,6 +83,8 @@ class MetaworldEnv(SimulatedEnv):
             raise ValueError(f"picture of {width} x {height} pixels: expected at least 8 x 8")
         if goal_color is not None and not _is_color(goal_color):
             raise ValueError(f"goal_color={goal_color}: expected three numbers from 0 to 1")
+        if region not in REGIONS:
+            raise ValueError(f"region={region!r}: expected one of {', '.join(REGIONS)}")
         if render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode={render_mode!r}: expected 'rgb_array'")
         self.task = names[0]
@@ -78,6 +92,8 @@ class MetaworldEnv(SimulatedEnv):
         self.cameras = tuple(cameras)
         self.width, self.height = width, height
         self.goal_color = goal_color
+        self.region = region
+        self.pushed = pushed
         self.terminate_on_success = terminate_on_success
         self.shadows = shadows
         self.render_mode = render_mode
@@ -86,6 +102,7 @@ class MetaworldEnv(SimulatedEnv):
         self._renderer: SceneRenderer | None = None
         self._state = np.zeros(39)
         self._steps = 0
+        self._push: dict[int, np.ndarray] = {}
         self._is_over = True
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
         picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
@@ -106,8 +123,9 @@ class MetaworldEnv(SimulatedEnv):
         """Start an episode without rendering; returns info."""
         super().reset(seed=seed)
         if self._simulation is None:
-            self._simulation = _Simulation(self.task, self.goal_color)
+            self._simulation = _Simulation(self.task, self.goal_color, self.region)
         self._state = self._simulation.reset(self.np_random)
+        self._push = _draw_push(self.np_random) if self.pushed else {}
         self._steps, self._is_over = 0, False
         return {"is_success": False}
 
@@ -118,7 +136,10 @@ class MetaworldEnv(SimulatedEnv):
         """
         if self._is_over or self._simulation is None:
             raise RuntimeError("step called outside an episode: call reset first")
-        self._state, reward, is_success = self._simulation.step(np.asarray(action, dtype=np.float32))
+        action = np.array(action, dtype=np.float32)
+        if self._steps in self._push:
+            action[:3] = self._push[self._steps]
+        self._state, reward, is_success = self._simulation.step(action)
         self._steps += 1
         terminated = is_success and self.terminate_on_success
         truncated = not terminated and self._steps >= self._max_episode_steps
@@ -161,10 +182,17 @@ def _is_color(parts: tuple[float, ...]) -> bool:
     return len(parts) == 3 and all(0 <= part <= 1 for part in parts)
 
 
+def _draw_push(generator: np.random.Generator) -> dict[int, np.ndarray]:
+    """The hand's motion (3,) at the control steps of one push, towards a corner of the cube of actions."""
+    begin = int(generator.integers(*PUSH_BEGINS))
+    direction = np.array((*generator.choice((-1.0, 1.0), 2), 1.0), np.float32)  # never into the table
+    return dict.fromkeys(range(begin, begin + PUSH_STEPS), direction)
+
+
 class _Simulation:
     """Meta-World's own environment, made to show its goal and to draw from the generator it is given."""
 
-    def __init__(self, task: str, goal_color: tuple[float, float, float] | None) -> None:
+    def __init__(self, task: str, goal_color: tuple[float, float, float] | None, region: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._env: Any = ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
@@ -176,6 +204,11 @@ class _Simulation:
         self._env._freeze_rand_vec = False
         self._env.seeded_rand_vec = True
         self._env._set_task_called = True
+        if region != "all":
+            space = self._env._random_reset_space
+            low, high = space.low.copy(), space.high.copy()
+            (high if region == "left" else low)[-3] = (low[-3] + high[-3]) / 2
+            self._env._random_reset_space = gym.spaces.Box(low, high, dtype=space.dtype)
         if goal_color is not None:
             for site in range(self.model.nsite):
                 if "goal" in self.model.site(site).name:

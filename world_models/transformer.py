@@ -24,7 +24,7 @@ def merge_heads(tokens: Tensor) -> Tensor:
 
 
 class ConditionedBlock(nn.Module):
-    """Self-attention and MLP, each shifted, scaled and gated by a condition (adaLN-zero, arXiv 2212.09748)."""
+    """Self-attention and MLP, each shifted, scaled and gated by a condition (adaLN, arXiv 2212.09748)."""
 
     def __init__(self, dim: int, heads: int, condition_dim: int) -> None:
         super().__init__()

@@ -47,6 +47,14 @@ episode begins in one pose, the way the hand has gone tells where it is going, a
 to read that instead of the scene does not find the object: its first action is always the same."""
 
 
+SECONDS_PER_WHIM = (0.1, 0.3)
+"""Who wanders does one thing for this long: pursues the task, or moves in a random direction."""
+
+MOST_PURSUIT = 0.5
+"""The share of whims that pursue the task is drawn per episode, up to this: some never touch the object, some
+nearly succeed, and a model of what actions do sees all that lies between."""
+
+
 class Noise:
     """Random changes of the actions of one episode.
 
@@ -54,7 +62,9 @@ class Noise:
     steps pass on average before the next one begins.
     """
 
-    def __init__(self, rng: np.random.Generator, scale: float, env: SimulatedEnv) -> None:
+    def __init__(
+        self, rng: np.random.Generator, scale: float, env: SimulatedEnv, *, wanders: bool = False
+    ) -> None:
         """scale: standard deviation as a share of half the action's range, or of TARGET_NOISE of that."""
         self._rng = rng
         self.low, self.high = (
@@ -70,6 +80,9 @@ class Noise:
         self._push, self._push_steps_left = np.zeros(len(self.low)), 0
         self._steps_per_target = max(1, round(SECONDS_PER_TARGET * env.fps)) if env.actions_are_targets else 1
         self._action, self._action_steps_left = np.zeros(len(self.low)), 0
+        self._pursuit = MOST_PURSUIT * rng.random() if wanders else 0.0
+        self._whim: np.ndarray | None = None
+        self._whim_steps_left = 0
 
     def white(self) -> np.ndarray:
         """Independent at every step: (A,)."""
@@ -98,6 +111,17 @@ class Noise:
         self._action_steps_left -= 1
         return self._action
 
+    def wander(self, pursuit: np.ndarray) -> np.ndarray:
+        """Now the action that pursues the task, now a random one that is kept for a while: (A,)."""
+        if not self._whim_steps_left:
+            low, high = SECONDS_PER_WHIM
+            self._whim_steps_left = max(1, round(self._rng.uniform(low, high) * self._fps))
+            self._whim = (
+                None if self._rng.random() < self._pursuit else self._rng.uniform(self.low, self.high)
+            )
+        self._whim_steps_left -= 1
+        return pursuit if self._whim is None else self._whim
+
     def clip(self, action: np.ndarray) -> np.ndarray:
         """The nearest action within the range: (A,) float32."""
         return np.clip(action, self.low, self.high).astype(np.float32)
@@ -123,11 +147,17 @@ def _act_random(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
     return action, action
 
 
+def _act_wandering(expert: Expert, state: np.ndarray, noise: Noise) -> Acts:
+    action = noise.clip(noise.wander(expert.act(state)))
+    return action, action
+
+
 BEHAVIOURS: dict[str, Callable[[Expert, np.ndarray, Noise], Acts]] = {
     "expert": _act_expert,
     "noisy": _act_noisy,
     "disturbed": _act_disturbed,
     "random": _act_random,
+    "wandering": _act_wandering,
 }
 """What moves the robot, and the action on record: the one executed, but for `disturbed`, where it is the
 expert's answer to where the disturbance has taken the hand (DART, arXiv 1703.09327)."""
@@ -135,13 +165,16 @@ expert's answer to where the disturbance has taken the hand (DART, arXiv 1703.09
 DEMONSTRATIONS = ("expert", "disturbed")
 """Behaviours of which only successful episodes are kept unless failures are asked for."""
 
+FAILURES = ("wandering",)
+"""Behaviours of which only failed episodes are kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeJob:
     """One episode to record; its content is a function of these fields alone.
 
-    seed: of the whole data set; index: number of the episode within its task and behaviour; keep_failures:
-    accept an episode without success instead of drawing another.
+    seed: of the whole data set; index: number of the episode within its task and behaviour; wanted: whether
+    an episode must be a `success` or a `failure`, else another is drawn, or may be `any`.
     """
 
     task: str
@@ -149,7 +182,11 @@ class EpisodeJob:
     index: int
     seed: int
     noise: float
-    keep_failures: bool
+    wanted: str
+
+    def accepts(self, is_success: bool) -> bool:
+        """Whether an episode that ended so is kept."""
+        return self.wanted in ("any", "success" if is_success else "failure")
 
     def draw(self, attempt: int) -> tuple[int, np.random.Generator]:
         """The environment's seed and the generator of the action noise for one attempt.
@@ -209,16 +246,21 @@ class Recorder:
         """Record the job's episode, drawing again while it is not acceptable.
 
         Raises:
-            UserError: no attempt succeeded.
+            UserError: no attempt ended as wanted.
         """
         env = self._open(job.task)
         expert = self._expert_fns[job.task]()
         steps = 0
         for attempt in range(MAX_ATTEMPTS):
             episode = _record_attempt(env, expert, job, attempt)
-            if episode.is_success or job.keep_failures:
+            if job.accepts(episode.is_success):
                 return episode
             steps = episode.num_frames
+        if job.wanted == "failure":
+            raise UserError(
+                f"--env.task={job.task}: {MAX_ATTEMPTS} {job.behaviour} episodes in a row succeeded within "
+                f"{steps} steps; expected a shorter --env.episode_length"
+            )
         raise UserError(
             f"--env.task={job.task}: the expert failed {MAX_ATTEMPTS} times in a row within {steps} steps; "
             "expected a longer --env.episode_length, or --keep_failures=true"
@@ -239,7 +281,8 @@ class Recorder:
 
 def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt: int) -> RecordedEpisode:
     env_seed, rng = job.draw(attempt)
-    act, noise = BEHAVIOURS[job.behaviour], Noise(rng, job.noise, env)
+    act = BEHAVIOURS[job.behaviour]
+    noise = Noise(rng, job.noise, env, wanders=job.behaviour == "wandering")
     env.restart(seed=env_seed)
     if job.behaviour == "disturbed":
         _push_from_the_start(env, expert, noise)
@@ -270,7 +313,7 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
     states, actions, rewards, successes = zip(*frames, strict=True)
     episode.state, episode.action = np.stack(states), np.stack(actions)
     episode.reward, episode.success = np.array(rewards, np.float32), np.array(successes, bool)
-    if episode.is_success or job.keep_failures:
+    if job.accepts(episode.is_success):
         for camera, pictures in pixels.items():
             episode.pictures[camera] = [_encode_png(picture) for picture in pictures]
             episode.pixel_counts[camera] = count_pixels(np.stack(pictures))

@@ -32,7 +32,13 @@ from embodied.data.dataset import (
     select_cameras,
     task_names,
 )
-from embodied.data.selection import check_finite, frames_of, select_episodes, select_successes, steps_to_success
+from embodied.data.selection import (
+    check_finite,
+    frames_of,
+    select_episodes,
+    select_successes,
+    steps_to_success,
+)
 from embodied.errors import UserError
 
 CACHE_FOLDER = Path(".cache", "huggingface", "embodied")
@@ -52,8 +58,8 @@ class FrameCache:
     names asked for; cameras: those names -> the data set's own; images: per camera (N, H, W, 3) uint8, mapped
     from disk; columns: every other column, (N, ...) float32, int64, bool or
     object for text; tasks: (number of tasks,) instructions; first, last: (N,) first and last frame of each
-    frame's episode; steps_to_success: (N,) float32, see `selection.steps_to_success`; episodes, frames: indices
-    of those that are to be used; fingerprint: of the data set.
+    frame's episode; steps_to_success: (N,) float32, see `selection.steps_to_success`; episodes, frames:
+    indices of those that are to be used; fingerprint: of the data set.
     """
 
     root: Path

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from embodied.config import CollectConfig
-from embodied.data.behaviours import DEMONSTRATIONS, EpisodeJob, Recorder
+from embodied.data.behaviours import DEMONSTRATIONS, FAILURES, EpisodeJob, Recorder
 from embodied.data.claim import claim
 from embodied.data.commit import is_unfinished, recover
 from embodied.data.dataset import fingerprint
@@ -152,6 +152,7 @@ def plan_jobs(config: CollectConfig, tasks: Iterable[str]) -> list[EpisodeJob]:
         "noisy": config.noisy_episodes,
         "disturbed": config.disturbed_episodes,
         "random": config.random_episodes,
+        "wandering": config.wandering_episodes,
     }
     return [
         EpisodeJob(
@@ -160,12 +161,18 @@ def plan_jobs(config: CollectConfig, tasks: Iterable[str]) -> list[EpisodeJob]:
             index=index,
             seed=config.seed,
             noise=config.noise,
-            keep_failures=config.keep_failures or behaviour not in DEMONSTRATIONS,
+            wanted=_wanted(behaviour, config.keep_failures),
         )
         for task in tasks
         for behaviour, count in counts.items()
         for index in range(count)
     ]
+
+
+def _wanted(behaviour: str, keep_failures: bool) -> str:
+    if behaviour in FAILURES:
+        return "failure"
+    return "success" if behaviour in DEMONSTRATIONS and not keep_failures else "any"
 
 
 def _num_workers(config: CollectConfig, num_jobs: int) -> int:

@@ -54,7 +54,7 @@ def select_successes(
 
 
 def _successes(metadata: LeRobotDatasetMetadata, columns: Columns) -> np.ndarray | None:
-    """Whether each episode is a success, (E,) bool: the episode table's mark, else any frame's; None: untold."""
+    """Success of each episode, (E,) bool: the episode table's mark, else any frame's; None if untold."""
     marks = [row.get("success") for row in episode_rows(metadata)]
     if all(mark is not None for mark in marks):
         return np.array(marks, bool)

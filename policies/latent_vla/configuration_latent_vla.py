@@ -244,7 +244,7 @@ class LatentVLAConfig(PreTrainedConfig):
 
     @property
     def observation_delta_indices(self) -> list[int] | None:
-        """History offsets in environment steps, oldest first, then future ones; None for the present alone."""
+        """Offsets of history, oldest first, and future, in environment steps; None for the present alone."""
         if self.n_obs_steps == 1 and not self.future_steps:
             return None
         past = [-self.n_action_steps * step for step in reversed(range(self.n_obs_steps))]
@@ -252,7 +252,7 @@ class LatentVLAConfig(PreTrainedConfig):
 
     @property
     def action_delta_indices(self) -> list[int]:
-        """Offsets of the action chunk, and of those after it that the world model sees, in environment steps."""
+        """Offsets in environment steps of the chunk to act, and of those after it for the world model."""
         return list(range(self.chunk_size * max(1, self.future_steps)))
 
     @property

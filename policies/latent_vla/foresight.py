@@ -91,7 +91,8 @@ class Foresight(nn.Module):
         history = latents.repeat_interleave(count, dim=0)
         foreseen = self.model.step(history, candidates.flatten(0, 1))
         outcomes = self.model.outcomes(foreseen, goal.repeat_interleave(count, dim=0))
-        assert outcomes.reward is not None and outcomes.value is not None
+        assert outcomes.reward is not None
+        assert outcomes.value is not None
         score = self.config.reward_weight * outcomes.reward + self.config.value_weight * outcomes.value
         score = score.unflatten(0, (-1, count))
         if imagined is None:

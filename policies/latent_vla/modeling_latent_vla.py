@@ -124,7 +124,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def _imagination_loss(
         self, batch: dict[str, Tensor], instruction: Context, scene: Tensor, future: Tensor
     ) -> tuple[Tensor, Metrics]:
-        """Imagined scenes against real ones, and actions: half of the batch acts at once, half after imagining.
+        """Imagined scenes against real ones, and actions: of half the batch at once, of half after imagining.
 
         So both ways to decide stay in distribution. future: (B, N, K, D), the latents to imagine.
         """

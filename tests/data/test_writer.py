@@ -27,7 +27,7 @@ def record(
     """An episode of random pictures and numbers, with a new sub-goal every third frame."""
     draw = np.random.default_rng(length)
     pictures = {camera: draw.integers(0, 256, (length, SIZE, SIZE, 3), dtype=np.uint8) for camera in "ab"}
-    job = EpisodeJob(task=task, behaviour=behaviour, index=0, seed=0, noise=0.0, keep_failures=True)
+    job = EpisodeJob(task=task, behaviour=behaviour, index=0, seed=0, noise=0.0, wanted="any")
     return RecordedEpisode(
         job=job,
         env_seed=2**31 + length,
