@@ -52,7 +52,7 @@ class LossWeights:
 class LatentWorldModel(nn.Module):
     """Latent dynamics and outcome heads: implements `WorldModel`."""
 
-    def __init__(self, dynamics: LatentDynamics, heads: OutcomeHeads, *, directions: int = 256) -> None:
+    def __init__(self, dynamics: LatentDynamics, heads: OutcomeHeads, *, directions: int = 64) -> None:
         """directions: random projections of SIGReg, drawn afresh at each step."""
         super().__init__()
         self.dynamics, self.heads, self.directions = dynamics, heads, directions

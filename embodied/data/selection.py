@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from lerobot.datasets import LeRobotDatasetMetadata
-from lerobot.utils.constants import ACTION, OBS_PREFIX, SUCCESS
+from lerobot.utils.constants import ACTION, OBS_PREFIX, REWARD, SUCCESS
 
 from embodied.data.dataset import episode_rows
 from embodied.errors import UserError
@@ -91,11 +91,11 @@ def frames_of(columns: Columns, episodes: np.ndarray) -> np.ndarray:
 
 
 def number_keys(columns: Columns) -> list[str]:
-    """Vectors of real numbers that a policy may read or write."""
+    """Real numbers that a policy may read, write or learn to foresee."""
     return [
         key
         for key, column in columns.items()
-        if key.startswith((OBS_PREFIX, ACTION)) and np.issubdtype(column.dtype, np.floating)
+        if key.startswith((OBS_PREFIX, ACTION, REWARD)) and np.issubdtype(column.dtype, np.floating)
     ]
 
 

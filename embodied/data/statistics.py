@@ -55,7 +55,7 @@ def training_statistics(
     if isinstance(policy, LatentVLAConfig) and policy.relative_actions:
         statistics[RELATIVE_ACTION] = relative_statistics(
             cache,
-            offsets=policy.action_delta_indices,
+            offsets=range(policy.chunk_size),
             sources=relative_sources(cache.features, policy.relative_exclude_joints),
         )
     return statistics

@@ -131,21 +131,21 @@ class LatentVLAPolicy(PreTrainedPolicy):
         assert self.imagination is not None
         explores = is_exploration(batch)
         readout = self._readout(explores)
-        context = self.backbone.extend(instruction, [scene])
-        plan = self.imagination.imagine(self.backbone, context)
         half = len(scene) // 2
         first, rest = slice(half), slice(half, None)
-        after = self._read_plan(instruction.rows(rest), scene[rest], plan[rest], readout[rest])
+        informed = instruction.rows(rest)
+        plan = self.imagination.imagine(self.backbone, self.backbone.extend(informed, [scene[rest]]))
+        after = self._read_plan(informed, scene[rest], plan, readout[rest])
         loss = self._action_loss(after, batch, rest)
         metrics = {"imagine_action_loss": loss.detach()}
         if half:
-            at_once = self.backbone.extend(context.rows(first), [readout[first]])
+            at_once = self.backbone.extend(instruction.rows(first), [scene[first], readout[first]])
             reactive = self._action_loss(at_once, batch, first)
             metrics["action_loss"] = reactive.detach()
             loss = torch.lerp(loss, reactive, half / len(scene))
         if self.config.imagination == "latent":
             unknown = self._future_is_pad(batch) | explores[:, None]
-            error = masked_mse(plan, future.detach(), unknown)
+            error = masked_mse(plan, future[rest].detach(), unknown[rest])
             metrics["imagination_loss"] = error.detach()
             loss = loss + self.config.imagination_loss_weight * error
         return loss, metrics
