@@ -2,7 +2,7 @@
 
     python scripts/quickstart_seeds.py
 
-Cost: about 20 minutes per seed on 2 cores. Expect a mean success of 85 % or more and no task under 70 %.
+Cost: about 15 minutes per seed on 2 cores. Expect a mean success of 85 % or more and no task under 70 %.
 Every seed draws its own demonstrations, initial weights and batches; all are evaluated on the same 60
 environment seeds per task, which no demonstration uses. Seeds already done are read, so an interrupted run
 goes on. The results are results/quickstart_seed_N.json, the episodes results/quickstart_seed_N.jsonl.
