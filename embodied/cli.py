@@ -113,6 +113,13 @@ BENCHES = {
         function="embodied.benchmarks.loader:bench_loader",
         example="--json=results/bench_loader.json",
     ),
+    "infer": Verb(
+        summary="milliseconds per chunk in every mode, against LeRobot's ACT at the same picture size",
+        config="BenchConfig",
+        function="embodied.benchmarks.infer:bench_infer",
+        example="--json=results/bench_infer.json",
+        renders=False,
+    ),
 }
 COMMANDS = VERBS | {f"bench {what}": verb for what, verb in BENCHES.items()}
 

@@ -162,10 +162,10 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """`embodied bench envs|loader`: a speed ratio, ours over the peer's, timed in turn in one run.
+    """`embodied bench envs|loader|infer`: a speed ratio, ours over the peer's, timed in turn in one run.
 
-    repeats: paired measurements; steps: environment steps or batches in each; dataset_root: data set for
-    `loader`, a temporary one is collected if None.
+    repeats: paired measurements; steps: environment steps, batches or decisions in each; dataset_root: data
+    set for `loader`, a temporary one is collected if None.
     """
 
     repeats: int = 5

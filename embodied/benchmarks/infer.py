@@ -1,0 +1,123 @@
+"""`embodied bench infer`: time per chunk in every mode, beside LeRobot's ACT at the same picture size.
+
+All policies are freshly initialised, as latency does not depend on what was learned; they decide in turn, one
+decision each, so that whatever else runs on the machine slows all of them. Batch 1, without processors.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import (
+    ACTION,
+    OBS_IMAGES,
+    OBS_LANGUAGE_ATTENTION_MASK,
+    OBS_LANGUAGE_TOKENS,
+    OBS_STATE,
+)
+from tqdm import trange
+
+from embodied.config import BenchConfig
+from embodied.evaluation.statistics import percentiles_ms
+from policies.latent_vla.configuration_latent_vla import MODES, LatentVLAConfig
+from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from policies.latent_vla.tokenizer import byte_tokenizer
+
+CAMERAS = tuple(f"{OBS_IMAGES}.{name}" for name in ("corner", "gripper"))
+STATE_SIZE = ACTION_SIZE = 4
+INSTRUCTION = "press the button down from above"
+WARM_UP = 3
+UNIT = "milliseconds per chunk, batch 1"
+PEER = "LeRobot's ACT"
+
+
+def bench_infer(config: BenchConfig) -> dict[str, Any]:
+    """Time `config.repeats` x `config.steps` decisions of every mode and of the peer, and print a table.
+
+    Returns `rows` (per policy `p50` and `p95` in milliseconds, and `times_reactive`, its median over that of
+    mode `reactive`), `ours` and `peer` (medians of `reactive` and ACT), `ratio` (peer over ours: higher is
+    better), `unit`, `candidates` of mode `plan` and what was measured on.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = _observation(config.image_size, device)
+    policies = {mode: _ours(mode, config.image_size, device) for mode in MODES}
+    deciders: dict[str, Callable[[], Any]] = {
+        name: lambda policy=policy: policy.predict_action_chunk(batch) for name, policy in policies.items()
+    }
+    peer = _act(config.image_size, device)
+    deciders[PEER] = lambda: peer.predict_action_chunk(batch)
+    seconds: dict[str, list[float]] = {name: [] for name in deciders}
+    with torch.inference_mode():
+        for turn in trange(WARM_UP + config.repeats * config.steps, desc="bench infer", unit="decision"):
+            for name, decide in deciders.items():
+                taken = _time(decide, device)
+                if turn >= WARM_UP:
+                    seconds[name].append(taken)
+    rows: dict[str, dict[str, Any]] = {name: percentiles_ms(taken) for name, taken in seconds.items()}
+    reactive = rows["reactive"]["p50"]
+    for name, row in rows.items():
+        row["times_reactive"] = row["p50"] / reactive
+        print(f"{name:14} p50 {row['p50']:7.1f} ms   p95 {row['p95']:7.1f} ms   {row['times_reactive']:.2f}")
+    return {
+        "benchmark": "infer",
+        "unit": UNIT,
+        "rows": rows,
+        "ours": reactive,
+        "peer": rows[PEER]["p50"],
+        "ratio": rows[PEER]["p50"] / reactive,
+        "preset": policies["plan"].config.preset,
+        "candidates": policies["plan"].config.candidates,
+        "picture": [config.image_size, config.image_size],
+        "cameras": len(CAMERAS),
+        "device": device,
+    }
+
+
+def _time(decide: Callable[[], Any], device: str) -> float:
+    """Seconds of one decision, the accelerator's part included."""
+    started = time.perf_counter()
+    decide()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _features(size: int) -> dict[str, Any]:
+    images = {key: PolicyFeature(FeatureType.VISUAL, (3, size, size)) for key in CAMERAS}
+    return {
+        "input_features": {**images, OBS_STATE: PolicyFeature(FeatureType.STATE, (STATE_SIZE,))},
+        "output_features": {ACTION: PolicyFeature(FeatureType.ACTION, (ACTION_SIZE,))},
+    }
+
+
+def _ours(mode: str, size: int, device: str) -> LatentVLAPolicy:
+    """A policy with everything, so that all modes carry the same weights."""
+    config = LatentVLAConfig(
+        device=device, mode=mode, world_model=True, imagination="latent", **_features(size)
+    )
+    return LatentVLAPolicy(config).to(device).eval()
+
+
+def _act(size: int, device: str) -> PreTrainedPolicy:
+    return (
+        ACTPolicy(ACTConfig(device=device, pretrained_backbone_weights=None, **_features(size)))
+        .to(device)
+        .eval()
+    )
+
+
+def _observation(size: int, device: str) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    text = byte_tokenizer()([INSTRUCTION], return_tensors="pt")
+    batch = {
+        **{key: torch.rand(1, 3, size, size, generator=generator) for key in CAMERAS},
+        OBS_STATE: torch.randn(1, STATE_SIZE, generator=generator),
+        OBS_LANGUAGE_TOKENS: text["input_ids"],
+        OBS_LANGUAGE_ATTENTION_MASK: text["attention_mask"].bool(),
+    }
+    return {key: value.to(device) for key, value in batch.items()}
