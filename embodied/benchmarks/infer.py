@@ -118,6 +118,6 @@ def _observation(size: int, device: str) -> dict[str, torch.Tensor]:
         **{key: torch.rand(1, 3, size, size, generator=generator) for key in CAMERAS},
         OBS_STATE: torch.randn(1, STATE_SIZE, generator=generator),
         OBS_LANGUAGE_TOKENS: text["input_ids"],
-        OBS_LANGUAGE_ATTENTION_MASK: text["attention_mask"].bool(),
+        OBS_LANGUAGE_ATTENTION_MASK: torch.as_tensor(text["attention_mask"]).bool(),
     }
     return {key: value.to(device) for key, value in batch.items()}
