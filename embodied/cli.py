@@ -22,7 +22,7 @@ from embodied.flags import Flag, format_flags, list_flags, parse_flags, split_ar
 from embodied.provenance import run_origin
 from embodied.rendering_backend import use_renderer
 
-CHOICE_DEFAULTS = {"env": "embodied_metaworld", "policy": "latent_vla"}
+CHOICE_DEFAULTS = {"env": "embodied_metaworld", "model": "jepa", "policy": "latent_vla"}
 HELP = ("-h", "--help")
 OWN_PACKAGES = ("embodied", "envs", "policies", "world_models")
 
@@ -70,12 +70,12 @@ VERBS = {
         word="dataset.root",
     ),
     "train": Verb(
-        summary="train a policy on a LeRobotDataset",
+        summary="train a policy, or a world model (--model.type=jepa), on a LeRobotDataset",
         config="TrainConfig",
         function="embodied.training.loop:train",
         example="--policy.preset=tiny --dataset.root=data/mt10 --output_dir=runs/mt10",
         renders=False,
-        registers=("lerobot.policies",),
+        registers=("lerobot.policies", "embodied.training.world_models"),
     ),
     "evaluate": Verb(
         summary="success rates of a checkpoint in simulation, beside random and no-op floors",

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import draccus
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.envs.configs import EnvConfig
 
 from embodied.errors import UserError
+from embodied.flags import UNLESS
 
 
 def _at_least(name: str, value: float, minimum: float) -> None:
@@ -83,16 +85,30 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelConfig(draccus.ChoiceRegistry):
+    """A world model to train on its own.
+
+    device: where it is trained, the best one present if null; actions: whether it is told which actions were
+    taken, if the data set has any; without them it learns what follows what, as from films.
+    """
+
+    device: str | None = None
+    actions: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """`embodied train`: a fixed number of steps of anything with `forward(batch) -> (loss, metrics)`.
 
-    save_freq, eval_freq: steps between checkpoints and between evaluations in `env` (0: never); an evaluated
-    step is saved as well. keep_last: newest checkpoints to keep; keep_best: those of highest success to keep
-    beside them, the best one under the name `checkpoints/best`; unused without evaluations. resume: continue
-    the run in output_dir from its last checkpoint, to the same bits.
+    policy or model: what to train, a policy unless a world model is named. save_freq, eval_freq: steps
+    between checkpoints and between evaluations in `env` (0: never); an evaluated step is saved as well.
+    keep_last: newest checkpoints to keep; keep_best: those of highest success to keep beside them, the best
+    one under the name `checkpoints/best`; unused without evaluations. resume: continue the run in output_dir
+    from its last checkpoint, to the same bits.
     """
 
-    policy: PreTrainedConfig
+    policy: PreTrainedConfig | None = field(default=None, metadata={UNLESS: "model"})
+    model: ModelConfig | None = None
     dataset: DatasetConfig
     output_dir: Path
     env: EnvConfig | None = None
@@ -114,13 +130,24 @@ class TrainConfig:
     resume: bool = False
     json: Path | None = None
 
+    @property
+    def device(self) -> str | None:
+        """Where the policy or the world model is trained."""
+        trained = self.policy or self.model
+        return trained.device if trained else None
+
     def __post_init__(self) -> None:
+        if (self.policy is None) == (self.model is None):
+            given = "neither is given" if self.policy is None else "both are given"
+            raise UserError(f"--policy.type and --model.type: {given}: expected one of them")
         for name in ("steps", "batch_size", "accumulation", "log_freq", "save_freq", "keep_last"):
             _at_least(name, getattr(self, name), 1)
         for name in ("keep_best", "eval_freq"):
             _at_least(name, getattr(self, name), 0)
         if self.mixed_precision not in ("no", "bf16"):
             raise UserError(f"--mixed_precision={self.mixed_precision}: expected no or bf16")
+        if self.eval_freq and self.model is not None:
+            raise UserError(f"--eval_freq={self.eval_freq}: expected 0 with --model, which does not act")
         if self.eval_freq and self.env is None:
             raise UserError(
                 f"--eval_freq={self.eval_freq}: expected an environment, such as --env.task=reach"

@@ -24,6 +24,10 @@ from draccus.utils import DraccusException, stringify_type
 from embodied.errors import UserError
 
 CONFIG_PATH = "config_path"
+UNLESS = "unless"
+"""In a field's metadata: the name of another one. The field is filled like a required one unless flags name
+that other one, or it has no part in the run: `--policy` and `--model` of `embodied train`."""
+
 TYPE_NAMES = {bool: "true or false", float: "a number", int: "an integer", Path: "a path", str: "text"}
 
 
@@ -96,7 +100,7 @@ def list_flags(
         if nested is None:
             found.append(Flag(name=name, kind=kind, default=default, owner=config_class))
             continue
-        is_used = default is dataclasses.MISSING or any(key.startswith(name + ".") for key in values)
+        is_used = _is_used(field, prefix, values)
         chosen = nested
         if _is_choice(nested):
             chosen = _choose(nested, name, values, choice_defaults or {}) if is_used else None
@@ -128,7 +132,7 @@ def _build(
             if name in values:
                 arguments[field.name] = _decode(name, kind, values[name])
             continue
-        if _default(field) is dataclasses.MISSING or any(key.startswith(name + ".") for key in values):
+        if _is_used(field, prefix, values):
             chosen = _choose(nested, name, values, defaults) if _is_choice(nested) else nested
             arguments[field.name] = _build(chosen, name + ".", values, defaults)
     try:
@@ -189,6 +193,17 @@ def _default(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
+
+
+def _is_used(field: dataclasses.Field, prefix: str, values: Mapping[str, str | None]) -> bool:
+    """Whether a nested configuration is filled, or left at its default."""
+
+    def named(name: str) -> bool:
+        return any(key.startswith(f"{prefix}{name}.") for key in values)
+
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        return True
+    return named(field.name) or (UNLESS in field.metadata and not named(field.metadata[UNLESS]))
 
 
 def _is_choice(nested: type) -> bool:

@@ -27,7 +27,10 @@ class Outcomes:
 
 
 class OutcomeHeads(nn.Module):
-    """One network over all latent tokens of a scene and the goal; one output per reading."""
+    """One network over all latent tokens of a scene and the goal; one output per reading.
+
+    state_dim: S, 0 where there is no proprioception to read out.
+    """
 
     def __init__(self, *, tokens: int, dim: int, goal_dim: int, state_dim: int, width: int = 256) -> None:
         super().__init__()
@@ -39,13 +42,14 @@ class OutcomeHeads(nn.Module):
             nn.SiLU(),
             nn.Linear(width, 3),
         )
-        self.state = nn.Linear(tokens * dim, state_dim)
+        self.state = nn.Linear(tokens * dim, state_dim) if state_dim else None
 
     def forward(self, latents: Tensor, goal: Tensor) -> Outcomes:
         """latents: (B, K, D); goal: (B, G)."""
         flat = self.norm(latents.flatten(1))
         reward, success, value = self.trunk(torch.cat([flat, goal], dim=1)).float().unbind(1)
-        return Outcomes(reward=reward, success=success, value=value, state=self.state(flat).float())
+        state = None if self.state is None else self.state(flat).float()
+        return Outcomes(reward=reward, success=success, value=value, state=state)
 
 
 def outcome_losses(read: Outcomes, target: Outcomes, is_pad: Tensor) -> dict[str, Tensor]:

@@ -29,21 +29,24 @@ def sigreg(latents: Tensor, directions: Tensor) -> Tensor:
     """How far latents are from a standard normal distribution, a scalar from 0 up.
 
     latents: (N, ..., D), N independent samples of each of the latents in between, which are tested separately
-    and averaged; directions: (D, M). Every process must hold equally many samples.
+    and averaged; directions: (D, M), whose precision is computed in, under autocast as well: angles are
+    sensitive to rounding. Every process must hold equally many samples.
     """
-    points = torch.linspace(0, LARGEST_KNOT, KNOTS, device=latents.device)
+    points = torch.linspace(0, LARGEST_KNOT, KNOTS, device=latents.device, dtype=directions.dtype)
     normal = torch.exp(-points.square() / 2)
     step = LARGEST_KNOT / (KNOTS - 1)
     weights = torch.full_like(points, 2 * step)  # the integrand is even: both halves of the line
     weights[[0, -1]] = step
-    angles = (latents.float() @ directions).unsqueeze(-1) * points  # (N, ..., M, Q)
+    with torch.autocast(latents.device.type, enabled=False):
+        projected = latents.to(directions.dtype) @ directions
+    angles = projected.unsqueeze(-1) * points  # (N, ..., M, Q)
     function = torch.stack([angles.cos().mean(0), angles.sin().mean(0)])
     samples = len(latents)
     if _is_distributed():
         function = all_reduce(function) / dist.get_world_size()
         samples *= dist.get_world_size()
     error = (function[0] - normal).square() + function[1].square()
-    return samples * ((error * normal) @ weights).mean()
+    return samples * (error * normal * weights).sum(-1).mean()
 
 
 def _is_distributed() -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.datasets import LeRobotDatasetMetadata
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 
 from embodied.data.cache import FrameCache
 from embodied.data.selection import number_keys
@@ -40,16 +40,19 @@ def statistics_of(values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def training_statistics(
-    policy: PreTrainedConfig, metadata: LeRobotDatasetMetadata, cache: FrameCache
+    policy: PreTrainedConfig | None, metadata: LeRobotDatasetMetadata, cache: FrameCache
 ) -> Statistics:
-    """Statistics of everything that `policy` may see in the chosen episodes of `cache`.
+    """Statistics of everything that may be seen, and of rewards, in the chosen episodes of `cache`.
+
+    policy: who sees it; None: a world model, which needs no others than most policies do.
 
     Raises:
         ValueError: relative actions, but no joint is named the same in state and action.
     """
     stored = metadata.stats or {}
     statistics = {seen: stored[key] for seen, key in cache.cameras.items() if key in stored}
-    for key in number_keys(cache.columns):
+    rewards = [REWARD] if REWARD in cache.columns else []
+    for key in [*number_keys(cache.columns), *rewards]:
         values = cache.columns[key][cache.frames]
         statistics[key] = statistics_of(values.reshape(len(values), -1))
     if isinstance(policy, LatentVLAConfig) and policy.relative_actions:

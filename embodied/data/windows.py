@@ -17,12 +17,13 @@ from embodied.data.cache import FrameCache
 from embodied.data.selection import frames_of, select_episodes
 from embodied.errors import UserError
 from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
+from world_models.config import JEPAConfig
 
 Batch = dict[str, Any]
 
 
-def delta_indices_of(config: PreTrainedConfig, features: Iterable[str]) -> dict[str, list[int]]:
-    """Offsets, in frames, of the window a policy wants of each feature; others have no time dimension."""
+def delta_indices_of(config: PreTrainedConfig | JEPAConfig, features: Iterable[str]) -> dict[str, list[int]]:
+    """Offsets, in frames, of the window a model wants of each feature; others have no time dimension."""
     deltas: dict[str, list[int]] = {}
     for key in features:
         if key == REWARD and config.reward_delta_indices is not None:

@@ -44,7 +44,7 @@ def load_policy(path: Path, device: str | None = None, overrides: list[str] | No
     for name in ("config.json", "model.safetensors", *PROCESSORS):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: has no {name}: expected a complete checkpoint")
-    config = _load_config(folder, [*(overrides or []), f"--device={_usable(device)}"])
+    config = _load_config(folder, [*(overrides or []), f"--device={usable_device(device)}"])
     config.pretrained_path = folder
     try:
         policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
@@ -59,7 +59,8 @@ def load_policy(path: Path, device: str | None = None, overrides: list[str] | No
     return policy, preprocessor, postprocessor
 
 
-def _usable(device: str | None) -> str:
+def usable_device(device: str | None, flag: str = "--device") -> str:
+    """`device`, or the best one present if None; UserError naming `flag` if this machine does not have it."""
     if device is None:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return "cpu" if accelerator is None else accelerator.type
@@ -68,7 +69,7 @@ def _usable(device: str | None) -> str:
     except (RuntimeError, ValueError):
         available = False
     if not available:
-        raise UserError(f"--device={device}: expected a device that this machine has, such as cpu")
+        raise UserError(f"{flag}={device}: expected a device that this machine has, such as cpu")
     return device
 
 

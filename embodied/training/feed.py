@@ -95,7 +95,7 @@ class Feed:
         *,
         device: torch.device,
         augmentation: str,
-        preprocess: Callable[[Batch], Batch],
+        preprocess: Callable[[Batch], Any],
     ) -> None:
         """augmentation: a name of AUGMENTATIONS, applied to the pictures before they are scaled to [0, 1]."""
         self.state = loader.state()
@@ -105,8 +105,8 @@ class Feed:
         self._source = Ahead(loader, pin=True) if device.type == "cuda" else Directly(loader)
         self._batches = iter(self._source)
 
-    def next(self) -> Batch:
-        """The next batch, on the device."""
+    def next(self) -> Any:
+        """The next batch, on the device, as `forward` takes it."""
         batch, self.state = next(self._batches)
         if self._device.type != "cpu":
             batch = {key: _to(value, self._device) for key, value in batch.items()}

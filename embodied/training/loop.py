@@ -66,7 +66,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.accumulation,
-        cpu=config.policy.device == "cpu",
+        cpu=config.device == "cpu",
         # As LeRobot's trainer does: a policy may leave parameters unused in some batches.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )

@@ -19,9 +19,12 @@ from embodied.data.windows import delta_indices_of
 from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate_policy
 from embodied.evaluation.policy_loading import check_fits
+from embodied.evaluation.world_model_loading import load_world_model
 from embodied.lerobot_plugin import require_simulated
+from embodied.training.initialisation import start_from_world_model
 from embodied.training.provenance import specification
 from embodied.training.trainable import EpisodeRows, Trainable
+from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.processor_latent_vla import checked_statistics
 
 WHERE_IT_RUNS_OR_GOES = {"device", "push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path"}
@@ -52,14 +55,23 @@ def network_identity(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def policy_trainable(
-    config: PreTrainedConfig, metadata: LeRobotDatasetMetadata, env: EnvConfig | None = None
+    config: PreTrainedConfig,
+    metadata: LeRobotDatasetMetadata,
+    env: EnvConfig | None = None,
+    *,
+    resumes: bool = False,
 ) -> Trainable:
     """Build the policy of `config` for a data set, and for evaluation in `env` if one is given.
 
     metadata: of what is loaded, as `seen_metadata` gives it. `config` is completed in place, as LeRobot does:
-    its inputs are the features of `metadata`, unless it names its own. Raises UserError if a package it needs
-    is not installed, or if the environment cannot run it; ValueError if statistics are missing.
+    its inputs are the features of `metadata`, unless it names its own. resumes: weights will be loaded, so
+    that it need not start from a world model. Raises UserError if a package it needs is not installed, if the
+    environment cannot run it, or if it cannot start from the world model; ValueError if statistics are
+    missing.
     """
+    start: dict[str, Any] = {}
+    if isinstance(config, LatentVLAConfig) and config.world_model_path is not None:
+        start["world_model_path"], config.world_model_path = str(config.world_model_path), None
     if not config.input_features:
         described = dataset_to_policy_features(metadata.features)
         config.input_features = {
@@ -69,6 +81,8 @@ def policy_trainable(
         policy = make_policy(config, ds_meta=metadata)
     except ImportError as error:  # an optional part of LeRobot; its message says what to install
         raise UserError(f"--policy.type={config.type}: {error}") from error
+    if start and not resumes:
+        start_from_world_model(policy, load_world_model(Path(start["world_model_path"]), "cpu"))
     statistics: Any = checked_statistics(config, metadata.stats or {})  # arrays, though LeRobot says tensors
     preprocessor, postprocessor = make_pre_post_processors(
         config, dataset_stats=statistics, dataset_meta=metadata
@@ -90,7 +104,7 @@ def policy_trainable(
         save=save,
         delta_indices=delta_indices_of(config, metadata.features),
         parameter_groups=parameter_groups_of(policy),
-        identity=network_identity(config),
+        identity=network_identity(config) | start,
         specification=specification(config.input_features, config.output_features or {}, metadata),
         after_step=_after_step(policy),
         evaluate=evaluate,

@@ -12,6 +12,7 @@ from typing import Any
 
 import draccus
 from accelerate import Accelerator
+from lerobot.datasets import LeRobotDatasetMetadata
 
 from embodied.config import DatasetConfig, TrainConfig
 from embodied.data.augment import AUGMENTATIONS
@@ -32,6 +33,7 @@ from embodied.training.lock import LOCK, OutputLock
 from embodied.training.policies import policy_trainable
 from embodied.training.state import read_training_values, seed_everything
 from embodied.training.trainable import Trainable
+from embodied.training.world_models import world_model_trainable
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +90,7 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
         )
     statistics = training_statistics(config.policy, metadata, cache)
     seed_everything(config.seed)
-    trainable = policy_trainable(
-        copy.deepcopy(config.policy),
-        seen_metadata(metadata, cache, statistics),
-        config.env if config.eval_freq else None,
-    )
+    trainable = _make_trainable(config, seen_metadata(metadata, cache, statistics), resumes=config.resume)
     dataset = _describe(config.dataset, cache)
     episodes = cache.episodes.tolist()
     identity = _identity(config, trainable, dataset, episodes, accelerator.num_processes)
@@ -133,6 +131,15 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
         samples_per_step=config.batch_size * config.accumulation * accelerator.num_processes,
         resume_command=f"embodied train --config_path={settings_file} --resume=true",
     )
+
+
+def _make_trainable(config: TrainConfig, metadata: LeRobotDatasetMetadata, *, resumes: bool) -> Trainable:
+    """The policy or the world model of `config`, for data that `metadata` describes."""
+    if config.model is not None:
+        return world_model_trainable(config.model, metadata)
+    assert config.policy is not None
+    env = config.env if config.eval_freq else None
+    return policy_trainable(copy.deepcopy(config.policy), metadata, env, resumes=resumes)
 
 
 # --- output folder --------------------------------------------------------------------------------
@@ -188,7 +195,7 @@ def _identity(
     """What decides the network and the stream of samples. The optimizer's settings may change on resume."""
     selection = dataclasses.asdict(config.dataset)
     identity = {
-        "policy": trainable.identity,
+        "policy" if config.model is None else "model": trainable.identity,
         "dataset": {
             "fingerprint": dataset["fingerprint"],
             "episodes": None if len(episodes) == dataset["episodes"] else episodes,

@@ -28,7 +28,7 @@ class Trainable:
     """
 
     module: nn.Module
-    preprocess: Callable[[Batch], Batch]
+    preprocess: Callable[[Batch], Any]
     save: Callable[[Path], None]
     delta_indices: dict[str, list[int]]
     parameter_groups: Iterable[dict[str, Any]]

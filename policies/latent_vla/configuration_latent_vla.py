@@ -1,6 +1,7 @@
 """Configuration of `latent_vla`. Sizes left at 0 are filled in by the preset."""
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from lerobot.configs.policies import PreTrainedConfig
@@ -9,6 +10,7 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from policies.latent_vla.imagination import IMAGINATIONS
+from world_models import presets
 
 MODES = ("reactive", "imagine", "plan")
 """How a checkpoint decides at run time: at once, after imagining future scenes, or by choosing among several
@@ -21,36 +23,26 @@ RANKINGS = ("model", "shuffled")
 def tiny() -> dict[str, Any]:
     """About 4M parameters, for training on a 2-core CPU."""
     return {
-        "tower": "strided24",
-        "num_latents": 8,
-        "latent_heads": 4,
-        "dim": 192,
+        **presets.tiny(),
         "depth": 3,
         "heads": 4,
         "head_dim": 192,
         "head_depth": 3,
         "head_heads": 4,
         "action_tokens": 3,
-        "dynamics_depth": 3,
-        "dynamics_heads": 4,
     }
 
 
 def small() -> dict[str, Any]:
     """At most 16M parameters, for one GPU."""
     return {
-        "tower": "resnet18",
-        "num_latents": 8,
-        "latent_heads": 8,
-        "dim": 288,
+        **presets.small(),
         "depth": 6,
         "heads": 6,
         "head_dim": 288,
         "head_depth": 5,
         "head_heads": 6,
         "action_tokens": 12,
-        "dynamics_depth": 4,
-        "dynamics_heads": 6,
     }
 
 
@@ -86,6 +78,10 @@ class LatentVLAConfig(PreTrainedConfig):
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
     the network predicts actions relative to the state at the chunk's start, for joints named the same in
     state and action; relative_exclude_joints: parts of the names of joints that stay absolute.
+
+    world_model_path: checkpoint of a world model that was trained alone (`embodied train --model.type=jepa`),
+    from which image tower and queries start, and the dynamics if the policy has one like it. `embodied train`
+    reads and clears it before a policy is built.
     """
 
     preset: str = "tiny"
@@ -133,6 +129,7 @@ class LatentVLAConfig(PreTrainedConfig):
     relative_actions: bool = False
     relative_exclude_joints: list[str] = field(default_factory=lambda: ["gripper"])
     push_to_hub: bool = False  # type: ignore[assignment]
+    world_model_path: Path | None = None
 
     optimizer_lr: float = 1e-3
     optimizer_weight_decay: float = 1e-4
@@ -210,6 +207,11 @@ class LatentVLAConfig(PreTrainedConfig):
 
     def validate_features(self) -> None:
         """Cameras of one size, a proprioceptive state and an action are needed; ValueError otherwise."""
+        if self.world_model_path is not None:
+            raise ValueError(
+                f"--policy.world_model_path={self.world_model_path}: only `embodied train` reads it, "
+                "expected no such flag here"
+            )
         shapes = {key: tuple(feature.shape) for key, feature in self.image_features.items()}
         if not shapes or len(set(shapes.values())) != 1:
             raise ValueError(f"cameras {shapes or 'none'}: expected at least one, all of one size")

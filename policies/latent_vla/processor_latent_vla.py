@@ -1,14 +1,16 @@
 """Processors of `latent_vla`: instruction to tokens, normalisation in, actions in their own units out.
 
-`checked_statistics` serves every policy: what normalisation needs is the same for all of them.
+`checked_statistics` serves every policy: what normalisation needs is the same for all of them. World models
+trained alone are fed by `make_processors` as well.
 """
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
-from lerobot.configs.types import FeatureType, NormalizationMode
+from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.processor import (
     AddBatchDimensionProcessorStep,
@@ -16,6 +18,7 @@ from lerobot.processor import (
     NormalizerProcessorStep,
     PolicyAction,
     PolicyProcessorPipeline,
+    ProcessorStep,
     RenameObservationsProcessorStep,
     UnnormalizerProcessorStep,
 )
@@ -38,6 +41,10 @@ from policies.latent_vla.tokenizer import ByteTokenizerStep
 logger = logging.getLogger(__name__)
 
 Statistics = dict[str, dict[str, Any]]
+Processors = tuple[
+    PolicyProcessorPipeline[dict[str, Any], dict[str, Any]],
+    PolicyProcessorPipeline[PolicyAction, PolicyAction],
+]
 CONSTANT = 1e-5
 """A dimension whose standard deviation or range is below this carries no information."""
 
@@ -49,7 +56,26 @@ NEEDED = {
 }
 
 
-def checked_statistics(config: PreTrainedConfig, statistics: Statistics) -> Statistics:
+class Interface(Protocol):
+    """What goes in and out of a model, and how each kind of it is normalised."""
+
+    @property
+    def input_features(self) -> dict[str, PolicyFeature] | None:
+        """By their keys in a batch."""
+        ...
+
+    @property
+    def output_features(self) -> dict[str, PolicyFeature] | None:
+        """By their keys in a batch."""
+        ...
+
+    @property
+    def normalization_mapping(self) -> dict[str, NormalizationMode]:
+        """Per kind of feature: STATE, ENV, ACTION, VISUAL."""
+        ...
+
+
+def checked_statistics(config: PreTrainedConfig | Interface, statistics: Statistics) -> Statistics:
     """What normalisation needs; missing is an error, constant dimensions map to zero with a warning.
 
     Raises ValueError for missing statistics and for a kind of feature that the mapping does not name.
@@ -118,10 +144,7 @@ def make_latent_vla_pre_post_processors(
     config: LatentVLAConfig,
     dataset_stats: Statistics | None = None,
     dataset_meta: LeRobotDatasetMetadata | None = None,
-) -> tuple[
-    PolicyProcessorPipeline[dict[str, Any], dict[str, Any]],
-    PolicyProcessorPipeline[PolicyAction, PolicyAction],
-]:
+) -> Processors:
     """Pre-processor (batch, tokens, device, normalise) and post-processor (unnormalise, to CPU).
 
     dataset_stats is None only where LeRobot loads saved processors, which bring their own statistics.
@@ -136,15 +159,37 @@ def make_latent_vla_pre_post_processors(
         statistics = checked_statistics(config, statistics)
         if config.relative_actions:
             relative.append(_relative_step(config, statistics, dataset_meta))
+    return make_processors(
+        config,
+        statistics,
+        device=config.device,
+        max_instruction_bytes=config.max_instruction_bytes,
+        before_normalisation=relative,
+    )
+
+
+def make_processors(
+    config: Interface,
+    statistics: Statistics | None,
+    *,
+    device: str | None,
+    max_instruction_bytes: int,
+    before_normalisation: Sequence[ProcessorStep] = (),
+) -> Processors:
+    """Pre-processor and post-processor for what `config` says goes in and out.
+
+    statistics: as `checked_statistics` gives them, or None where saved ones will be loaded;
+    before_normalisation: further steps, on batches that are on the device and in their own units.
+    """
     features = {**(config.input_features or {}), **(config.output_features or {})}
     norm_map = {FeatureType(kind): mode for kind, mode in config.normalization_mapping.items()}
     before = [
         RenameObservationsProcessorStep(rename_map={}),
         AddBatchDimensionProcessorStep(),
-        ByteTokenizerStep(max_length=config.max_instruction_bytes),
-        DeviceProcessorStep(device=config.device),
-        *relative,
-        NormalizerProcessorStep(features, norm_map, stats=statistics, device=config.device),
+        ByteTokenizerStep(max_length=max_instruction_bytes),
+        DeviceProcessorStep(device=device),
+        *before_normalisation,
+        NormalizerProcessorStep(features, norm_map, stats=statistics, device=device),
     ]
     after = [
         UnnormalizerProcessorStep(config.output_features or {}, norm_map, stats=statistics),

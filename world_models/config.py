@@ -1,0 +1,86 @@
+"""Configuration of a world model that is trained on its own; needs no image models to be imported.
+
+T history moments, N rollout steps, h environment steps of a chunk, G size of the goal's description.
+"""
+
+from dataclasses import dataclass, field, fields
+
+from world_models.jepa import LossWeights
+from world_models.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class JEPAConfig:
+    """A world model trained on its own. Sizes left at 0 are filled in by the preset.
+
+    history: moments T that are seen, `chunk_steps` environment steps apart; rollout_steps: predictions N in a
+    row, each for the `chunk_steps` h actions of a chunk; dynamics_depth, dynamics_heads: of the dynamics'
+    transformer; goal_dim: width G of the instruction's vector; directions: random projections of SIGReg;
+    teacher: a timm model whose features are regressed from the latents, or `none`; teacher_pretrained:
+    download its weights, random ones otherwise; loss_weights, teacher_loss_weight: of each part of the loss.
+    """
+
+    preset: str = "tiny"
+    tower: str = ""
+    num_latents: int = 0
+    latent_heads: int = 0
+    dim: int = 0
+    dynamics_depth: int = 0
+    dynamics_heads: int = 0
+    history: int = 1
+    rollout_steps: int = 2
+    chunk_steps: int = 12
+    goal_dim: int = 64
+    max_instruction_bytes: int = 256
+    directions: int = 256
+    loss_weights: LossWeights = field(default_factory=LossWeights)
+    teacher: str = "none"
+    teacher_pretrained: bool = True
+    teacher_loss_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"--model.preset={self.preset}: expected one of {', '.join(PRESETS)}")
+        for name, value in PRESETS[self.preset]().items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        for item in fields(JEPAConfig):
+            value = getattr(self, item.name)
+            if item.type is int and value < 1:
+                raise ValueError(f"--model.{item.name}={value}: expected at least 1")
+        if self.dim % self.dynamics_heads:
+            raise ValueError(
+                f"--model.dynamics_heads={self.dynamics_heads}: expected a divisor of dim={self.dim}"
+            )
+        weights = {f"loss_weights.{name}": weight for name, weight in vars(self.loss_weights).items()}
+        for name, weight in {**weights, "teacher_loss_weight": self.teacher_loss_weight}.items():
+            if weight < 0:
+                raise ValueError(f"--model.{name}={weight}: expected at least 0")
+
+    @property
+    def observation_delta_indices(self) -> list[int]:
+        """Offsets of the T + N moments in environment steps, the oldest first; the present is 0."""
+        return [self.chunk_steps * step for step in range(1 - self.history, self.rollout_steps + 1)]
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        """Offsets of the N h actions."""
+        return list(range(self.chunk_steps * self.rollout_steps))
+
+    @property
+    def reward_delta_indices(self) -> list[int]:
+        """Offsets of the N actions that lead to each future moment."""
+        return [self.chunk_steps * (step + 1) - 1 for step in range(self.rollout_steps)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What the data decide: cameras V, action size A (0: unknown), state size S (0: none), number of
+    instruction ids, teacher's features F (0: no teacher).
+    """
+
+    cameras: int
+    action_dim: int
+    state_dim: int
+    vocabulary: int
+    teacher_dim: int = 0
