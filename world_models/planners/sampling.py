@@ -26,7 +26,7 @@ def alike(costs: Tensor, config: PlannerConfig) -> Tensor:
 
 
 def by_cost(costs: Tensor, config: PlannerConfig) -> Tensor:
-    """MPPI's weights; relative to the gap between best and median, so that the cost's unit does not matter."""
+    """MPPI's weights, in units of the gap between best and median, so that the cost's own does not matter."""
     least, median = costs[:, :1], costs[:, config.elites // 2 : config.elites // 2 + 1]
     gap = (median - least).clamp_min(torch.finfo(costs.dtype).tiny)
     return (-(costs - least) / (config.temperature * gap)).softmax(dim=1)
