@@ -1,8 +1,8 @@
 """Refinement: a chunk between the best of the proposed ones, found by the cross-entropy method.
 
-The world model is right near what it has seen, and a free search finds where it is wrong. So the search starts
-from the best quarter of the action head's own chunks, as wide as they differ, and never leaves the box that
-all of them span.
+The world model is right near what it has seen, and a free search finds where it is wrong. So the search
+starts from the best quarter of the action head's own chunks, as wide as they differ, and never leaves the box
+that all of them span.
 
 B batch, C candidates, H action horizon, A action size, R rounds of noise.
 """
