@@ -16,6 +16,9 @@ MODES = ("reactive", "imagine", "plan")
 """How a checkpoint decides at run time: at once, after imagining future scenes, or by choosing among several
 chunks what the world model foresees for each."""
 
+REFINERS = ("rank", "cem")
+"""How `plan` comes to its chunk: the best of those proposed, or one found between the best of them."""
+
 RANKINGS = ("model", "shuffled")
 """How `plan` chooses: by foreseen outcomes, or, as a control, by outcomes that were dealt out at random."""
 
@@ -72,7 +75,8 @@ class LatentVLAConfig(PreTrainedConfig):
     needed for `latent` imagination and for `plan`. mode: how to decide at run time, see `MODES`; `plan`
     draws `candidates` chunks at `proposal_temperature`, the share `exploration` of them as failed episodes
     acted, and takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see
-    `RANKINGS`. *_loss_weight: of a part of the loss beside the action's.
+    `RANKINGS`; planner: see `REFINERS`, `cem` takes `refinements` iterations of as many candidates again.
+    *_loss_weight: of a part of the loss beside the action's.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
@@ -124,6 +128,8 @@ class LatentVLAConfig(PreTrainedConfig):
     value_weight: float = 0.0
     imagination_distance_weight: float = 0.0
     ranking: str = "model"
+    planner: str = "rank"
+    refinements: int = 2
 
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
     relative_actions: bool = False
@@ -148,7 +154,12 @@ class LatentVLAConfig(PreTrainedConfig):
         self._validate_sizes()
 
     def _validate_thinking(self) -> None:
-        choices = {"mode": MODES, "imagination": IMAGINATIONS, "ranking": RANKINGS}
+        choices = {
+            "mode": MODES,
+            "imagination": IMAGINATIONS,
+            "ranking": RANKINGS,
+            "planner": REFINERS,
+        }
         for name, expected in choices.items():
             if getattr(self, name) not in expected:
                 raise ValueError(
@@ -160,6 +171,10 @@ class LatentVLAConfig(PreTrainedConfig):
         if not needs.get(self.mode, True):
             able = [mode for mode in MODES if needs.get(mode, True)]
             raise ValueError(f"--policy.mode={self.mode}: not trained for it: expected {' or '.join(able)}")
+        if self.planner == "cem" and self.ranking != "model":
+            raise ValueError(f"--policy.ranking={self.ranking}: expected model with --policy.planner=cem")
+        if self.planner == "cem" and self.candidates < 3:
+            raise ValueError(f"--policy.candidates={self.candidates}: expected at least 3 for cem")
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
 
@@ -235,9 +250,10 @@ class LatentVLAConfig(PreTrainedConfig):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Noise that a decision takes per observation: (H, A), for C candidates (C, H, A)."""
+        """Noise that a decision takes per observation: (H, A), for C candidates in R rounds (R * C, H, A)."""
         shape = (self.chunk_size, self.action_size)
-        return (self.candidates, *shape) if self.mode == "plan" else shape
+        rounds = 1 + (self.refinements if self.planner == "cem" else 0)
+        return (rounds * self.candidates, *shape) if self.mode == "plan" else shape
 
     @property
     def future_steps(self) -> int:

@@ -9,6 +9,7 @@ C candidates, H action horizon, A action size.
 """
 
 from collections import deque
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from policies.latent_vla.backbone import Context, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.imagination import Imagination
+from policies.latent_vla.refinement import refine
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
 from policies.latent_vla.trajectories import is_exploration
 from world_models.encoders import VisualEncoder
@@ -213,6 +215,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         context = self.backbone.extend(instruction, [scene])
         explores = torch.zeros(len(state), dtype=torch.bool, device=state.device)
         exploring = round(config.candidates * config.exploration)
+        noise, refining = noise.split([config.candidates, noise.shape[1] - config.candidates], dim=1)
         noise = noise * config.proposal_temperature
         noise[:, 0] *= config.temperature  # the chunk that `reactive` would take is among them
         demonstrated = self.backbone.extend(context, [self._readout(explores)])
@@ -224,9 +227,11 @@ class LatentVLAPolicy(PreTrainedPolicy):
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
             imagined = self.imagination.imagine(self.backbone, context)[:, 0]
-        scores = self.foresight.score(
-            latents, candidates, self.foresight.goal(self.backbone, instruction), imagined
-        )
+        goal = self.foresight.goal(self.backbone, instruction)
+        score = partial(self.foresight.score, latents, goal=goal, imagined=imagined)
+        scores = score(candidates)
+        if config.planner == "cem":
+            return refine(score, candidates, scores, refining)
         if config.ranking == "shuffled":
             scores = noise[:, :, -1, -1]  # as good as dealt out at random, and seeded
         best = scores.argmax(dim=1)
