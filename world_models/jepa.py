@@ -15,9 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from world_models.dynamics import LatentDynamics
-from world_models.outcomes import OutcomeHeads, Outcomes, outcome_losses
+from world_models.outcomes import OutcomeHeads, Outcomes, expectile_loss, outcome_losses
 from world_models.sigreg import random_directions, sigreg
 from world_models.transformer import masked_mse, participation_ratio
+
+DISCOUNT = 0.9
+"""Of a value, per chunk: a reward five chunks away counts 0.59 of one that is there."""
+
+EXPECTILE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +31,7 @@ class Trajectory:
 
     history: (B, T, K, D) latents, the present last; chunks: (B, N, h, A); future: (B, N, K, D) latents;
     is_pad: (B, N) bool, true behind an episode's end; goal: (B, G); outcomes: what the future moments amount
-    to, each (B, N) or (B, N, S), NaN where not known.
+    to, each (B, N) or (B, N, S), NaN where not known; values are learned from the rewards.
     """
 
     history: Tensor
@@ -96,12 +101,36 @@ class LatentWorldModel(nn.Module):
     def _outcome_losses(self, seen: Trajectory, predicted: Tensor) -> dict[str, Tensor]:
         """Read from real and from predicted latents alike: planning reads predictions."""
         steps = seen.is_pad.shape[1]
-        read = self.heads(
-            torch.cat([seen.future, predicted]).flatten(0, 1),
-            seen.goal.repeat_interleave(steps, dim=0).repeat(2, 1),
+        moments = torch.cat([seen.history[:, -1:], seen.future, predicted], dim=1)
+        flat = self.heads(moments.flatten(0, 1), seen.goal.repeat_interleave(2 * steps + 1, dim=0))
+        read = {name: value.unflatten(0, moments.shape[:2]) for name, value in vars(flat).items()}
+        targets = vars(seen.outcomes) | {"value": None}
+        if seen.outcomes.reward is not None:
+            targets["value"] = read["value"][:, 1 : 1 + steps].detach()  # of the real moments
+        losses = outcome_losses(
+            Outcomes(**{name: value[:, 1:].flatten(0, 1) for name, value in read.items()}),
+            Outcomes(**{name: _twice(value) for name, value in targets.items()}),
+            seen.is_pad.repeat(1, 2).flatten(),
         )
-        wanted = {
-            name: None if value is None else value.flatten(0, 1).repeat(2, *[1] * (value.ndim - 2))
-            for name, value in vars(seen.outcomes).items()
-        }
-        return outcome_losses(read, Outcomes(**wanted), seen.is_pad.flatten().repeat(2))
+        if seen.outcomes.reward is not None:
+            losses["value"] = losses["value"] + _temporal_difference(read["value"][:, : 1 + steps], seen)
+        return losses
+
+
+def _twice(target: Tensor | None) -> Tensor | None:
+    """A target (B, N, ...) for real and predicted moments, (B * 2 N, ...)."""
+    return None if target is None else torch.cat([target, target], dim=1).flatten(0, 1)
+
+
+def _temporal_difference(values: Tensor, seen: Trajectory) -> Tensor:
+    """How far the values (B, 1 + N) of the real moments are from the reward and the value a chunk later.
+
+    Behind an episode's end all stays as it is after a success, and nothing is known after a failure.
+    """
+    assert seen.outcomes.reward is not None
+    is_cut = seen.is_pad
+    if seen.outcomes.success is not None:
+        is_cut = is_cut & (seen.outcomes.success != 1)
+    reward = seen.outcomes.reward.float()
+    target = (1 - DISCOUNT) * reward.nan_to_num() + DISCOUNT * values[:, 1:].detach()
+    return expectile_loss(values[:, :-1], target, is_cut | reward.isnan(), EXPECTILE)

@@ -16,8 +16,8 @@ from world_models.transformer import masked_mse
 class Outcomes:
     """Readings of B scenes, or what they should have been.
 
-    reward: (B,), standardised; success: (B,), logits, or 0 and 1 as targets; value: (B,) from 0 to 1, 1 at
-    success and less the longer it will take; state: (B, S) proprioception. None: not known.
+    reward: (B,), standardised; success: (B,), logits, or 0 and 1 as targets; value: (B,), the discounted mean
+    of the rewards to come; state: (B, S) proprioception. None: not known.
     """
 
     reward: Tensor | None = None
@@ -63,9 +63,8 @@ def outcome_losses(read: Outcomes, target: Outcomes, is_pad: Tensor) -> dict[str
         if wanted is None:
             continue
         wanted = wanted.float()
-        unknown = wanted.isnan().flatten(1).any(1) if wanted.ndim > 1 else wanted.isnan()
+        ignored = is_pad | wanted.isnan().unsqueeze(-1).flatten(1).any(1)
         wanted = wanted.nan_to_num()
-        ignored = is_pad | unknown
         if name == "success":
             real = (~ignored).float()
             error = F.binary_cross_entropy_with_logits(predicted, wanted, reduction="none")
@@ -73,3 +72,15 @@ def outcome_losses(read: Outcomes, target: Outcomes, is_pad: Tensor) -> dict[str
         else:
             losses[name] = masked_mse(predicted, wanted, ignored)
     return losses
+
+
+def expectile_loss(predicted: Tensor, target: Tensor, is_pad: Tensor, expectile: float) -> Tensor:
+    """Asymmetric squared error (implicit Q-learning, arXiv 2110.06169).
+
+    Above 0.5 it leans to the better of what was seen to follow, so that failures beside a success do not
+    talk the place down. predicted, target, is_pad: of one shape. Returns a scalar.
+    """
+    error = target - predicted
+    weight = torch.where(error > 0, expectile, 1 - expectile)
+    real = (~is_pad).to(error.dtype)
+    return (weight * error.square() * real).sum() / real.sum().clamp_min(1)

@@ -14,9 +14,6 @@ STEPS_TO_SUCCESS = "observation.steps_to_success"
 """(B,) in a batch: environment steps from the present to the episode's first success, at most 0 from then
 on, infinite in a failed episode, NaN where the data set does not tell. Batches without it tell nothing."""
 
-DISCOUNT = 0.9
-"""Per chunk: a success five chunks away is worth 0.59 of one that is there."""
-
 
 def steps_to_success(batch: dict[str, Tensor]) -> Tensor:
     """`STEPS_TO_SUCCESS` of a batch, NaN where it is not told: (B,)."""
@@ -48,11 +45,10 @@ def future_outcomes(
     steps = torch.arange(1, state.shape[1] + 1, device=state.device) * chunk_size
     left = steps_to_success(batch)[:, None] - steps
     unknown = left.isnan()
-    value = (DISCOUNT ** (left.clamp_min(0) / chunk_size)).masked_fill(unknown, torch.nan)
     reached = (left <= 0).float().masked_fill(unknown, torch.nan)
     reward = batch.get(REWARD)
     if not isinstance(reward, Tensor) or reward.ndim != 2:
-        reward = None  # the data set has none, and LeRobot's processors put a number in its place
+        reward = reached  # the data set has none, and LeRobot's processors put a number in its place
     else:
         reward = (reward - reward_scale[0]) / reward_scale[1]
-    return Outcomes(reward=reward, success=reached, value=value, state=state)
+    return Outcomes(reward=reward, success=reached, state=state)
