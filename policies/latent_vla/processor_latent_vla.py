@@ -33,7 +33,8 @@ from policies.latent_vla.relative_actions import (
     action_units,
     relative_sources,
 )
-from policies.latent_vla.tokenizer import ByteTokenizerStep
+from policies.latent_vla.tokenizer import ByteTokenizerStep, EndedTokenizer, VLMTokenizerStep
+from policies.latent_vla.vlm import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,13 @@ def _relative_step(
     )
 
 
+def _tokenizer_step(config: LatentVLAConfig) -> ByteTokenizerStep:
+    if config.backbone == "pretrained":
+        tokenizer = load_tokenizer(config.vlm)
+        return VLMTokenizerStep(tokenizer=EndedTokenizer(tokenizer.backend_tokenizer, tokenizer.eos_token_id))
+    return ByteTokenizerStep(max_length=config.max_instruction_bytes)
+
+
 def make_latent_vla_pre_post_processors(
     config: LatentVLAConfig,
     dataset_stats: Statistics | None = None,
@@ -141,7 +149,7 @@ def make_latent_vla_pre_post_processors(
     before = [
         RenameObservationsProcessorStep(rename_map={}),
         AddBatchDimensionProcessorStep(),
-        ByteTokenizerStep(max_length=config.max_instruction_bytes),
+        _tokenizer_step(config),
         DeviceProcessorStep(device=config.device),
         *relative,
         NormalizerProcessorStep(features, norm_map, stats=statistics, device=config.device),
