@@ -26,6 +26,10 @@ FIXED_BY_TRAINING = (
     "output_features",
     "relative_actions",
     "relative_exclude_joints",
+    "vlm",
+    "vlm_config",
+    "vlm_image_size",
+    "vlm_layers",
 )
 """Fields that the saved processors or weights answer for: changed here, they would do nothing, or harm."""
 

@@ -35,7 +35,7 @@ from embodied.training.trainable import Batch, Trainable
 from policies.latent_vla.configuration_latent_vla import NORMALIZATION
 from policies.latent_vla.modeling_latent_vla import stack_cameras
 from policies.latent_vla.processor_latent_vla import checked_statistics, make_processors
-from policies.latent_vla.tokenizer import VOCABULARY
+from policies.latent_vla.tokenizer import VOCABULARY, ByteTokenizerStep
 from policies.latent_vla.trajectories import future_outcomes
 from world_models.config import JEPAConfig, Sizes
 from world_models.from_pixels import JEPA, Clip
@@ -149,7 +149,10 @@ def world_model_trainable(config: ModelConfig, metadata: LeRobotDatasetMetadata)
     all_statistics: Any = metadata.stats or {}  # arrays, though LeRobot says tensors
     statistics = checked_statistics(features, all_statistics)
     preprocessor, postprocessor = make_processors(
-        features, statistics, device=device, max_instruction_bytes=config.max_instruction_bytes
+        features,
+        statistics,
+        device=device,
+        tokenizer=ByteTokenizerStep(max_length=config.max_instruction_bytes),
     )
 
     def save(folder: Path) -> None:

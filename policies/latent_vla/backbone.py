@@ -5,7 +5,8 @@ proprioception), later imagined blocks, last the read-out tokens. Tokens of a bl
 everything before them. The keys and values of earlier blocks are kept, so imagination, denoising and
 candidate plans never read the scene twice.
 
-Shapes: B batch, L instruction bytes, N new tokens, M tokens after the instruction, D width.
+Shapes: B batch, L instruction tokens, N new tokens, M tokens after the instruction, D width of what is read,
+W width of the hidden states.
 """
 
 from collections.abc import Sequence
@@ -18,13 +19,16 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from policies.latent_vla.tokenizer import PAD_ID, VOCABULARY
 
+BACKBONES = ("scratch", "pretrained")
+"""Trained from nothing with the policy, or a VLM's."""
+
 
 @dataclass(frozen=True)
 class Context:
     """What a backbone has read so far; extending it returns a new one and leaves this one as it is.
 
     keys_values: per layer (B, heads, L + M, head width) each; visible: (B, L + M) bool; states: the hidden
-    states of the M tokens after the instruction, per layer (B, M, D), input embeddings first.
+    states of the M tokens after the instruction, per layer (B, M, W), input embeddings first.
     """
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
@@ -45,11 +49,18 @@ class Context:
             keys_values=self.keys_values, visible=torch.zeros_like(self.visible), states=self.states
         )
 
+    def with_states(self, states: tuple[Tensor, ...]) -> "Context":
+        """The same with more hidden states, per layer (B, N, W), behind those that are there."""
+        if self.states:
+            states = tuple(torch.cat(pair, dim=1) for pair in zip(self.states, states, strict=True))
+        return Context(keys_values=self.keys_values, visible=self.visible, states=states)
+
 
 class Backbone(Protocol):
     """A language model over instruction, scene, imagined and read-out tokens."""
 
     dim: int
+    width: int
     num_states: int
 
     def read(self, instruction: Tensor, mask: Tensor) -> Context:
@@ -80,7 +91,7 @@ class ScratchBackbone(nn.Module):
             "attn_implementation": "eager",
         }
         self.lm = LlamaForCausalLM(LlamaConfig.from_dict(settings))
-        self.dim, self.num_states = dim, depth + 1
+        self.dim, self.width, self.num_states = dim, dim, depth + 1
         self.max_instruction_bytes = max_instruction_bytes
 
     def read(self, instruction: Tensor, mask: Tensor) -> Context:
@@ -89,49 +100,59 @@ class ScratchBackbone(nn.Module):
             raise ValueError(
                 f"instruction of {instruction.shape[1]} bytes: expected at most {self.max_instruction_bytes}"
             )
-        rows, row_of = _distinct_rows(instruction)
-        length = instruction.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=instruction.device).tril()
-        real = rows != PAD_ID
-        attend = (causal & real[:, None, :]) | torch.eye(length, dtype=torch.bool, device=instruction.device)
-        cache = DynamicCache()
-        self.lm.model(
-            inputs_embeds=self.lm.model.embed_tokens(rows),
-            attention_mask=_additive(attend),
-            position_ids=torch.arange(length, device=instruction.device)[None],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        keys_values = tuple(
-            (keys.index_select(0, row_of), values.index_select(0, row_of))
-            for keys, values in _contents(cache)
-        )
-        return Context(keys_values=keys_values, visible=mask.bool(), states=())
+        positions = torch.arange(instruction.shape[1], device=instruction.device)[None]
+        return read_causally(self.lm.model, instruction, mask, positions)
 
     def extend(self, context: Context, blocks: Sequence[Tensor]) -> Context:
         """Append blocks of embeddings; positions after the instruction do not depend on its length."""
         sizes = [block.shape[1] for block in blocks]
-        embeddings = torch.cat(list(blocks), dim=1)
-        batch, new = embeddings.shape[:2]
         read = context.states[0].shape[1] if context.states else 0
         start = self.max_instruction_bytes + read
-        cache = DynamicCache(context.keys_values)
-        output = self.lm.model(
-            inputs_embeds=embeddings,
-            attention_mask=_additive(_block_mask(context.visible, sizes)),
-            position_ids=torch.arange(start, start + new, device=embeddings.device)[None],
-            past_key_values=cache,
-            use_cache=True,
-            output_hidden_states=True,
-        )
-        states = output.hidden_states
-        if context.states:
-            states = tuple(torch.cat(pair, dim=1) for pair in zip(context.states, states, strict=True))
-        return Context(
-            keys_values=_contents(cache),
-            visible=torch.cat([context.visible, context.visible.new_ones(batch, new)], dim=1),
-            states=states,
-        )
+        embeddings = torch.cat(list(blocks), dim=1)
+        positions = torch.arange(start, start + sum(sizes), device=embeddings.device)[None]
+        longer, states = append_blocks(self.lm.model, context, embeddings, sizes, positions)
+        return longer.with_states(states)
+
+
+def read_causally(lm: Any, instruction: Tensor, mask: Tensor, positions: Tensor) -> Context:
+    """What transformers' decoder `lm` makes of instructions (B, L) alone; mask: (B, L), True on real ones."""
+    rows, real, row_of = _distinct_rows(instruction, mask.bool())
+    length = instruction.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=instruction.device).tril()
+    attend = (causal & real[:, None, :]) | torch.eye(length, dtype=torch.bool, device=instruction.device)
+    cache = DynamicCache()
+    lm(
+        inputs_embeds=lm.embed_tokens(rows),
+        attention_mask=_additive(attend),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    keys_values = tuple(
+        (keys.index_select(0, row_of), values.index_select(0, row_of)) for keys, values in _contents(cache)
+    )
+    return Context(keys_values=keys_values, visible=mask.bool(), states=())
+
+
+def append_blocks(
+    lm: Any, context: Context, embeddings: Tensor, sizes: Sequence[int], positions: Tensor
+) -> tuple[Context, tuple[Tensor, ...]]:
+    """Let transformers' decoder `lm` read blocks of these sizes, their embeddings (B, N, W) in a row.
+
+    Returns the context with their keys and values, and the new hidden states, per layer (B, N, W).
+    """
+    cache = DynamicCache(context.keys_values)
+    output = lm(
+        inputs_embeds=embeddings,
+        attention_mask=_additive(_block_mask(context.visible, sizes)),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        output_hidden_states=True,
+    )
+    visible = torch.cat([context.visible, context.visible.new_ones(embeddings.shape[:2])], dim=1)
+    longer = Context(keys_values=_contents(cache), visible=visible, states=context.states)
+    return longer, output.hidden_states
 
 
 def _contents(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -140,11 +161,16 @@ def _contents(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
     return tuple((layer.keys, layer.values) for layer in layers)
 
 
-def _distinct_rows(instruction: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows and the index that restores the batch; all rows on an accelerator, which would wait."""
-    if instruction.device.type == "cpu":
-        return torch.unique(instruction, dim=0, return_inverse=True)
-    return instruction, torch.arange(instruction.shape[0], device=instruction.device)
+def _distinct_rows(instruction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct rows, their masks, and the index that restores the batch.
+
+    All rows on an accelerator, which would wait.
+    """
+    if instruction.device.type != "cpu":
+        return instruction, mask, torch.arange(instruction.shape[0], device=instruction.device)
+    both = torch.stack([instruction, mask.to(instruction.dtype)], dim=2)
+    rows, row_of = torch.unique(both, dim=0, return_inverse=True)
+    return rows[..., 0], rows[..., 1].bool(), row_of
 
 
 def _additive(attend: Tensor) -> Tensor:

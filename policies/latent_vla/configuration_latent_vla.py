@@ -9,6 +9,7 @@ from lerobot.configs.types import NormalizationMode
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
+from policies.latent_vla.backbone import BACKBONES
 from policies.latent_vla.imagination import IMAGINATIONS
 from world_models import presets
 
@@ -26,6 +27,7 @@ RANKINGS = ("model", "shuffled")
 def tiny() -> dict[str, Any]:
     """About 4M parameters, for training on a 2-core CPU."""
     return {
+        "backbone": "scratch",
         **presets.tiny(),
         "depth": 3,
         "heads": 4,
@@ -39,6 +41,7 @@ def tiny() -> dict[str, Any]:
 def small() -> dict[str, Any]:
     """At most 16M parameters, for one GPU."""
     return {
+        "backbone": "scratch",
         **presets.small(),
         "depth": 6,
         "heads": 6,
@@ -49,7 +52,32 @@ def small() -> dict[str, Any]:
     }
 
 
-PRESETS = {"tiny": tiny, "small": small}
+def base() -> dict[str, Any]:
+    """SmolVLM2-500M's vision tower and half of its language model, for one GPU."""
+    return {
+        "backbone": "pretrained",
+        "vlm": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+        "vlm_layers": 16,
+        "num_latents": 8,
+        "latent_heads": 8,
+        "dim": 512,
+        "head_dim": 512,
+        "head_depth": 8,
+        "head_heads": 8,
+        "action_tokens": 12,
+        "dynamics_depth": 6,
+        "dynamics_heads": 8,
+        # Of no use to a pretrained backbone.
+        "tower": "resnet18",
+        "depth": 6,
+        "heads": 8,
+    }
+
+
+PRESETS = {"tiny": tiny, "small": small, "base": base}
+
+OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
+"""Fields that only a pretrained backbone has a use for; numbers among them may be 0."""
 
 NORMALIZATION = {
     "VISUAL": NormalizationMode.IDENTITY,
@@ -68,6 +96,13 @@ class LatentVLAConfig(PreTrainedConfig):
     the next look, also the stride in environment steps at which history is sampled; n_obs_steps: history
     length T. flow_samples: noise draws per observation in training; euler_steps: denoising steps at run time;
     temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk.
+
+    backbone: `scratch`, an untrained image tower and language model of sizes `tower`, `depth`, `heads`; or
+    `pretrained`, those of a VLM. vlm: its name on the hub, or its folder; vlm_layers: how many of its
+    language model's layers to use, from the first (0: all); vlm_image_size: longest side in pixels that its
+    vision tower sees (0: what suits the VLM); freeze_vlm: train nothing of it but adapters of rank
+    `lora_rank` in its language model (0: none); vlm_lr: peak learning rate of what is trained of it.
+    vlm_config: filled in by the policy, so that checkpoints need no VLM beside them.
 
     imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control); imagined_steps: N
     future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
@@ -92,6 +127,15 @@ class LatentVLAConfig(PreTrainedConfig):
     mode: str = "reactive"
     chunk_size: int = 12
     n_action_steps: int = 12
+
+    backbone: str = ""
+    vlm: str = ""
+    vlm_layers: int = 0
+    vlm_image_size: int = 0
+    freeze_vlm: bool = True
+    lora_rank: int = 0
+    vlm_lr: float = 1e-4
+    vlm_config: dict[str, Any] = field(default_factory=dict)
 
     tower: str = ""
     num_latents: int = 0
@@ -149,9 +193,30 @@ class LatentVLAConfig(PreTrainedConfig):
         for name, value in PRESETS[self.preset]().items():
             if not getattr(self, name):
                 setattr(self, name, value)
+        self._validate_backbone()
         self._validate_thinking()
         self._complete_normalization()
         self._validate_sizes()
+
+    def _validate_backbone(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"--policy.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}")
+        for name in OF_VLMS[1:]:
+            if getattr(self, name) < 0:
+                raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
+        if self.backbone != "pretrained":
+            for name in OF_VLMS:
+                value = getattr(self, name)
+                if value:
+                    raise ValueError(
+                        f"--policy.{name}={value}: expected --policy.backbone=pretrained as well"
+                    )
+        elif not self.vlm:
+            raise ValueError("--policy.backbone=pretrained: expected --policy.vlm=NAME_OR_FOLDER as well")
+        if self.lora_rank and not self.freeze_vlm:
+            raise ValueError(
+                f"--policy.lora_rank={self.lora_rank}: expected --policy.freeze_vlm=true as well"
+            )
 
     def _validate_thinking(self) -> None:
         choices = {
@@ -194,7 +259,7 @@ class LatentVLAConfig(PreTrainedConfig):
     def _validate_sizes(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.type is int and value < 1:
+            if item.type is int and value < 1 and item.name not in OF_VLMS:
                 raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
         for name in ("temperature", "proposal_temperature"):
             if getattr(self, name) < 0:

@@ -1,7 +1,7 @@
 """Foresight: the policy's world model, told the goal in words; it judges chunks by what they lead to.
 
 B batch, T history steps, C candidate chunks, K latent tokens, D width, H action horizon, A action size,
-G width of the goal's description, here D.
+G width of the goal's description, that of the backbone's hidden states.
 """
 
 from typing import Any
@@ -20,7 +20,9 @@ from world_models.outcomes import OutcomeHeads
 class Foresight(nn.Module):
     """The world model inside the policy, and the tokens that only it needs."""
 
-    def __init__(self, config: LatentVLAConfig, reward_statistics: dict[str, Any] | None) -> None:
+    def __init__(
+        self, config: LatentVLAConfig, reward_statistics: dict[str, Any] | None, *, goal_dim: int
+    ) -> None:
         """reward_statistics: `mean` and `std` of the data set's rewards, None where it has none."""
         super().__init__()
         self.config = config
@@ -37,7 +39,7 @@ class Foresight(nn.Module):
             OutcomeHeads(
                 tokens=config.num_latents,
                 dim=config.dim,
-                goal_dim=config.dim,
+                goal_dim=goal_dim,
                 state_dim=config.state_size,
             ),
         )
@@ -51,7 +53,7 @@ class Foresight(nn.Module):
         self.register_buffer("reward_scale", torch.tensor(scale))
 
     def goal(self, backbone: Backbone, instruction: Context) -> Tensor:
-        """The instruction as one vector (B, D)."""
+        """The instruction as one vector (B, G)."""
         query = self.goal_query.expand(len(instruction.visible), -1, -1)
         return backbone.extend(instruction, [query]).states[-1][:, 0].float()
 

@@ -19,11 +19,12 @@ IMAGINATIONS = ("none", "latent", "inert")
 class Imagination(nn.Module):
     """Writes and reads plans of N imagined scenes."""
 
-    def __init__(self, *, steps: int, tokens: int, dim: int, inert: bool) -> None:
+    def __init__(self, *, steps: int, tokens: int, dim: int, width: int, inert: bool) -> None:
+        """width: of the backbone's hidden states."""
         super().__init__()
         self.queries = nn.Parameter(torch.randn(tokens, dim) * 0.02)
         self.step_embedding = nn.Parameter(torch.randn(steps, 1, dim) * 0.02)
-        self.project = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim))
+        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
         self.embed = nn.Linear(dim, dim)
         self.constants = nn.Parameter(torch.randn(steps, tokens, dim)) if inert else None
 

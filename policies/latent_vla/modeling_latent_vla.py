@@ -24,14 +24,14 @@ from lerobot.utils.constants import (
 from torch import Tensor, nn
 
 from policies.latent_vla.action_head import ActionTransformer, make_action_head
-from policies.latent_vla.backbone import Context, ScratchBackbone
+from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.imagination import Imagination
+from policies.latent_vla.parts import MAKERS, optimizer_groups
 from policies.latent_vla.refinement import refine
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
 from policies.latent_vla.trajectories import is_exploration
-from world_models.encoders import VisualEncoder
 from world_models.transformer import masked_mse
 
 Metrics = dict[str, Tensor]
@@ -53,20 +53,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
         """LeRobot passes statistics and metadata in training; only the rewards' scale is kept of them."""
         super().__init__(config)
         config.validate_features()
+        parts = MAKERS[config.backbone](config)
+        self.encoder, self.backbone, config = parts.encoder, parts.backbone, parts.config
         self.config: LatentVLAConfig = config
-        self.encoder = VisualEncoder(
-            config.tower,
-            cameras=len(config.image_features),
-            tokens=config.num_latents,
-            heads=config.latent_heads,
-            dim=config.dim,
-        )
-        self.backbone = ScratchBackbone(
-            dim=config.dim,
-            depth=config.depth,
-            heads=config.heads,
-            max_instruction_bytes=config.max_instruction_bytes,
-        )
         self.embed_state = nn.Linear(config.state_size, config.dim)
         self.history_embedding = nn.Parameter(torch.zeros(config.n_obs_steps, 1, config.dim))
         self.readout = nn.Parameter(torch.randn(1, config.dim) * 0.02)
@@ -77,7 +66,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
             dim=config.head_dim,
             depth=config.head_depth,
             heads=config.head_heads,
-            context_dim=config.dim,
+            context_dim=self.backbone.width,
             context_layers=self.backbone.num_states,
         )
         self.head = make_action_head(
@@ -89,14 +78,18 @@ class LatentVLAPolicy(PreTrainedPolicy):
                 steps=config.imagined_steps,
                 tokens=config.num_latents,
                 dim=config.dim,
+                width=self.backbone.width,
                 inert=config.imagination == "inert",
             )
-        self.foresight = Foresight(config, (dataset_stats or {}).get(REWARD)) if config.world_model else None
+        self.foresight: Foresight | None = None
+        if config.world_model:
+            rewards = (dataset_stats or {}).get(REWARD)
+            self.foresight = Foresight(config, rewards, goal_dim=self.backbone.width)
         self.reset()
 
     def get_optim_params(self) -> dict:
-        """All parameters, one group."""
-        return self.parameters()  # type: ignore[return-value]
+        """One group of parameters, and one of what is trained of a pretrained VLM."""
+        return optimizer_groups(self, self.config.vlm_lr)  # type: ignore[return-value]
 
     def reset(self) -> None:
         """Forget the action queue and the history: call at every episode's start."""

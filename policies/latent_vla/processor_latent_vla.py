@@ -36,7 +36,8 @@ from policies.latent_vla.relative_actions import (
     action_units,
     relative_sources,
 )
-from policies.latent_vla.tokenizer import ByteTokenizerStep
+from policies.latent_vla.tokenizer import ByteTokenizerStep, EndedTokenizer, VLMTokenizerStep
+from policies.latent_vla.vlm import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,13 @@ def _relative_step(
     )
 
 
+def _tokenizer_step(config: LatentVLAConfig) -> ByteTokenizerStep:
+    if config.backbone == "pretrained":
+        tokenizer = load_tokenizer(config.vlm)
+        return VLMTokenizerStep(tokenizer=EndedTokenizer(tokenizer.backend_tokenizer, tokenizer.eos_token_id))
+    return ByteTokenizerStep(max_length=config.max_instruction_bytes)
+
+
 def make_latent_vla_pre_post_processors(
     config: LatentVLAConfig,
     dataset_stats: Statistics | None = None,
@@ -163,7 +171,7 @@ def make_latent_vla_pre_post_processors(
         config,
         statistics,
         device=config.device,
-        max_instruction_bytes=config.max_instruction_bytes,
+        tokenizer=_tokenizer_step(config),
         before_normalisation=relative,
     )
 
@@ -173,7 +181,7 @@ def make_processors(
     statistics: Statistics | None,
     *,
     device: str | None,
-    max_instruction_bytes: int,
+    tokenizer: ByteTokenizerStep,
     before_normalisation: Sequence[ProcessorStep] = (),
 ) -> Processors:
     """Pre-processor and post-processor for what `config` says goes in and out.
@@ -186,7 +194,7 @@ def make_processors(
     before = [
         RenameObservationsProcessorStep(rename_map={}),
         AddBatchDimensionProcessorStep(),
-        ByteTokenizerStep(max_length=max_instruction_bytes),
+        tokenizer,
         DeviceProcessorStep(device=device),
         *before_normalisation,
         NormalizerProcessorStep(features, norm_map, stats=statistics, device=device),

@@ -7,6 +7,7 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.tokenizer import byte_tokenizer
+from tests.tiny_vlms import write_vlm
 
 CAMERAS = ("observation.images.corner", "observation.images.gripper")
 
@@ -59,3 +60,16 @@ def make_batch():
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def vlm_folder(tmp_path_factory):
+    """Folder of a tiny random VLM of a family, written once; not to be changed."""
+    folders = {}
+
+    def folder(family):
+        if family not in folders:
+            folders[family] = write_vlm(tmp_path_factory.mktemp("vlms") / family, family)
+        return folders[family]
+
+    return folder

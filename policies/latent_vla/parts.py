@@ -1,0 +1,91 @@
+"""Which scene encoder and backbone a configuration asks for, and how fast they learn."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from policies.latent_vla.backbone import Backbone, ScratchBackbone
+from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.lora import add_lora
+from policies.latent_vla.pretrained import PretrainedBackbone, VLMEncoder
+from policies.latent_vla.vlm import build_vlm, describe_vlm
+from world_models.encoders import SceneEncoder, VisualEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What reads a scene, and the configuration that builds it again without anything else at hand."""
+
+    encoder: SceneEncoder
+    backbone: Backbone
+    config: LatentVLAConfig
+
+
+def scratch_parts(config: LatentVLAConfig) -> Parts:
+    """An image tower and a small language model, untrained."""
+    encoder = VisualEncoder(
+        config.tower,
+        cameras=len(config.image_features),
+        tokens=config.num_latents,
+        heads=config.latent_heads,
+        dim=config.dim,
+    )
+    backbone = ScratchBackbone(
+        dim=config.dim,
+        depth=config.depth,
+        heads=config.heads,
+        max_instruction_bytes=config.max_instruction_bytes,
+    )
+    return Parts(encoder=encoder, backbone=backbone, config=config)
+
+
+def pretrained_parts(config: LatentVLAConfig) -> Parts:
+    """A pretrained VLM's tower and language model, frozen, adapted or trained.
+
+    The given configuration stays as it is, so that building from it again reads the VLM again; only the
+    returned one, which checkpoints hold, describes the VLM and builds without it.
+    """
+    described, weights_of = config.vlm_config, None
+    if not described:
+        camera = next(iter(config.image_features.values())).shape
+        described = describe_vlm(
+            config.vlm,
+            layers=config.vlm_layers,
+            camera=(camera[1], camera[2]),
+            image_size=config.vlm_image_size,
+        )
+        config, weights_of = copy.copy(config), config.vlm
+        config.vlm_config = described
+    vlm = build_vlm(described, weights_of)
+    for part in (vlm.tower, vlm.language):
+        part.requires_grad_(not config.freeze_vlm)
+    if config.lora_rank:
+        add_lora(vlm.language, rank=config.lora_rank, alpha=2 * config.lora_rank)
+    encoder = VLMEncoder(
+        vlm.tower,
+        described,
+        cameras=len(config.image_features),
+        tokens=config.num_latents,
+        heads=config.latent_heads,
+        dim=config.dim,
+    )
+    return Parts(encoder=encoder, backbone=PretrainedBackbone(vlm, dim=config.dim), config=config)
+
+
+MAKERS: dict[str, Callable[[LatentVLAConfig], Parts]] = {
+    "scratch": scratch_parts,
+    "pretrained": pretrained_parts,
+}
+"""By the configuration's `backbone`."""
+
+
+def optimizer_groups(policy: nn.Module, vlm_lr: float) -> list[dict[str, Any]]:
+    """All that trains: what is new, at the optimizer's own rate, and what is of a VLM at `vlm_lr`."""
+    of_vlm, new = [], []
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:
+            (of_vlm if ".vlm." in name else new).append(parameter)
+    return [{"params": new}, *([{"params": of_vlm, "lr": vlm_lr}] if of_vlm else [])]
