@@ -19,9 +19,9 @@ from gym_aloha.constants import (
     START_ARM_POSE,
 )
 
-from envs import rendering
+from envs import physics, rendering
 from envs.rendering import FreeView, ModelView, SceneRenderer, Views
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 TASKS = ("transfer-cube", "insertion")
 INSTRUCTIONS = {
@@ -275,6 +275,25 @@ class AlohaEnv(SimulatedEnv):
         data = self._running().data
         return np.concatenate([data.qpos, data.qvel])
 
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on. RuntimeError before the first reset."""
+        simulation = self._running()
+        return Snapshot(
+            simulation=simulation,
+            state=simulation.save(),
+            generator=self.np_random.bit_generator.state,
+            steps=self._steps,
+            is_over=self._is_over,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment. ValueError for one of another."""
+        simulation = self._running()
+        check_owner(snapshot, simulation)
+        simulation.load(snapshot.state)
+        self.np_random.bit_generator.state = snapshot.generator
+        self._steps, self._is_over = snapshot.steps, snapshot.is_over
+
     def close(self) -> None:
         """Free the renderer."""
         if self._renderer is not None:
@@ -314,6 +333,18 @@ class _Simulation:
         mujoco.mj_step(self.model, self.data, PHYSICS_STEPS - 1)
         mujoco.mj_step1(self.model, self.data)
         return 0 if self.has_diverged else self._reward(self.contacts())
+
+    def save(self) -> tuple[np.ndarray, list[int]]:
+        """Return the state of the physics, and which warnings there were."""
+        return physics.save(self.model, self.data), [warning.number for warning in self.data.warning]
+
+    def load(self, saved: tuple[np.ndarray, list[int]]) -> None:
+        """Go back to what `save` returned: after the first half of a step, as `step` leaves it."""
+        state, numbers = saved
+        physics.load(self.model, self.data, state)
+        mujoco.mj_step1(self.model, self.data)
+        for warning, number in zip(self.data.warning, numbers, strict=True):
+            warning.number = number
 
     @property
     def has_diverged(self) -> bool:

@@ -3,6 +3,7 @@
 A control step lasts 12.5 ms (80 Hz). H, W picture size.
 """
 
+import copy
 import warnings
 from typing import Any
 
@@ -11,9 +12,10 @@ import mujoco
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from envs import physics
 from envs.metaworld_tasks import INSTRUCTIONS, parse_tasks
 from envs.rendering import SceneRenderer, check_views
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
@@ -156,13 +158,17 @@ class MetaworldEnv(SimulatedEnv):
         return self._picture(self.cameras[0])
 
     def _picture(self, camera: str) -> np.ndarray:
-        if self._simulation is None:
-            raise RuntimeError("render called before the first reset")
+        simulation = self._running()
         if self._renderer is None:
             self._renderer = SceneRenderer(
-                self._simulation.model, width=self.width, height=self.height, shadows=self.shadows
+                simulation.model, width=self.width, height=self.height, shadows=self.shadows
             )
-        return self._renderer.render(self._simulation.data, camera)
+        return self._renderer.render(simulation.data, camera)
+
+    def _running(self) -> "_Simulation":
+        if self._simulation is None:
+            raise RuntimeError("the environment was used before its first reset")
+        return self._simulation
 
     def privileged_state(self) -> np.ndarray:
         """Return what the scripted experts read, (39,) float64.
@@ -170,6 +176,27 @@ class MetaworldEnv(SimulatedEnv):
         Hand, gripper, two objects with their rotations; the same one step earlier; the goal.
         """
         return self._state.copy()
+
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on. RuntimeError before the first reset."""
+        simulation = self._running()
+        return Snapshot(
+            simulation=simulation,
+            state=(self._state.copy(), simulation.save()),
+            generator=self.np_random.bit_generator.state,
+            steps=self._steps,
+            is_over=self._is_over,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment. ValueError for one of another."""
+        simulation = self._running()
+        check_owner(snapshot, simulation)
+        state, saved = snapshot.state
+        self._state = state.copy()
+        simulation.load(saved)
+        self.np_random.bit_generator.state = snapshot.generator
+        self._steps, self._is_over = snapshot.steps, snapshot.is_over
 
     def close(self) -> None:
         """Free the renderer."""
@@ -227,3 +254,34 @@ class _Simulation:
         """Simulate one control step; returns the state (39,), the reward and whether it is a success."""
         state, reward, _, _, info = self._env.step(action)
         return state, float(reward), bool(info["success"])
+
+    def save(self) -> dict[str, Any]:
+        """Return the physics, where resets have put bodies and sites, and what Meta-World remembers."""
+        return {
+            "physics": physics.save(self.model, self.data),
+            "bodies": self.model.body_pos.copy(),
+            "sites": self.model.site_pos.copy(),
+            "memory": {
+                name: _own(value) for name, value in vars(self._env).items() if isinstance(value, _PLAIN)
+            },
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go back to what `save` returned: after a forward pass, as `step` leaves it."""
+        self.model.body_pos[:], self.model.site_pos[:] = saved["bodies"], saved["sites"]
+        physics.load(self.model, self.data, saved["physics"])
+        mujoco.mj_forward(self.model, self.data)
+        physics.load(self.model, self.data, saved["physics"])
+        vars(self._env).update({name: _own(value) for name, value in saved["memory"].items()})
+
+
+_PLAIN = (np.ndarray, np.generic, bool, int, float, str, tuple, list, dict, type(None))
+
+
+def _own(value: Any) -> Any:
+    """A copy, but for a view of the simulator's memory: that follows the physics, and has to go on so."""
+    root = value
+    while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
+        root = root.base
+    is_view = isinstance(root, np.ndarray) and root.base is not None
+    return value if is_view else copy.deepcopy(value)

@@ -6,12 +6,13 @@ and pictures come from the installed package. A control step lasts 0.1 s (10 Hz)
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 if TYPE_CHECKING:
     from gym_pusht.envs import PushTEnv as StockPushT
@@ -85,6 +86,9 @@ class PushTEnv(SimulatedEnv):
         self._simulation: StockPushT | None = None
         self._steps = 0
         self._is_over = True
+        self._actions: list[np.ndarray] = []
+        self._before_start: Mapping[str, Any] = {}
+        """State of the random numbers before the episode's positions were drawn."""
         self.action_space = gym.spaces.Box(0.0, TABLE_SIZE, (2,), np.float32)
         picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.observation_space = gym.spaces.Dict(
@@ -104,13 +108,19 @@ class PushTEnv(SimulatedEnv):
         super().reset(seed=seed)
         if self._simulation is None:
             self._simulation = _make_simulation(self.width, self.height)
-        self._simulation.np_random = self.np_random
-        coverage = math.inf
-        while coverage > self._simulation.success_threshold:
-            self._simulation.reset()
-            coverage = float(self._simulation._get_coverage())
+        coverage = self._start(self._simulation)
         self._steps, self._is_over = 0, False
         return {"is_success": False, "coverage": coverage}
+
+    def _start(self, simulation: "StockPushT") -> float:
+        """Draw positions that do not solve the task; returns the coverage."""
+        self._before_start, self._actions = self.np_random.bit_generator.state, []
+        simulation.np_random = self.np_random
+        coverage = math.inf
+        while coverage > simulation.success_threshold:
+            simulation.reset()
+            coverage = float(simulation._get_coverage())
+        return coverage
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         """Simulate one control step without rendering. Returns reward, terminated, truncated and info.
@@ -124,7 +134,9 @@ class PushTEnv(SimulatedEnv):
         target = np.asarray(action, dtype=np.float32)
         if target.shape != (2,) or not np.isfinite(target).all():
             raise ValueError(f"action {target.tolist()}: expected two finite numbers, x and y in pixels")
-        _, reward, _, _, stock_info = self._simulation.step(np.clip(target, 0.0, TABLE_SIZE))
+        target = np.clip(target, 0.0, TABLE_SIZE)
+        _, reward, _, _, stock_info = self._simulation.step(target)
+        self._actions.append(target)
         is_success = bool(stock_info["is_success"])
         self._steps += 1
         terminated = is_success and self.terminate_on_success
@@ -164,6 +176,36 @@ class PushTEnv(SimulatedEnv):
             ]
         )
 
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on. RuntimeError before the first reset.
+
+        The physics library cannot copy its contacts faithfully, so that the state is told by how it came
+        about: random numbers and actions.
+        """
+        return Snapshot(
+            simulation=self._started(),
+            state=(self._before_start, tuple(self._actions)),
+            generator=self.np_random.bit_generator.state,
+            steps=self._steps,
+            is_over=self._is_over,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment by playing its episode again, without pictures.
+
+        Takes as long as the episode's steps did. ValueError for a snapshot of another environment.
+        """
+        simulation = self._started()
+        check_owner(snapshot, simulation)
+        before_start, actions = snapshot.state
+        self.np_random.bit_generator.state = before_start
+        self._start(simulation)
+        for action in actions:
+            simulation.step(action)
+        self._actions = list(actions)
+        self.np_random.bit_generator.state = snapshot.generator
+        self._steps, self._is_over = snapshot.steps, snapshot.is_over
+
     def _started(self) -> "StockPushT":
         if self._simulation is None:
             raise RuntimeError("nothing to see before the first reset")
@@ -183,6 +225,15 @@ def _make_simulation(width: int, height: int) -> "StockPushT":
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from gym_pusht.envs import PushTEnv as StockPushT
+        from gym_pusht.envs import pusht as stock
+
+    class Repeatable(stock.PushTEnv):
+        """Stock PushT adds up the block's parts in the order of their addresses: seen in the last bit."""
+
+        def _get_coverage(self) -> float:
+            goal = stock.pymunk_to_shapely(self.get_goal_pose_body(self.goal_pose), self._block_shapes)
+            block = stock.pymunk_to_shapely(self.block, self._block_shapes)
+            return goal.intersection(block).area / goal.area
+
     # Stock observations would render at every step; this type reads the positions only.
-    return StockPushT(obs_type="state", observation_width=width, observation_height=height)
+    return Repeatable(obs_type="state", observation_width=width, observation_height=height)

@@ -10,7 +10,7 @@ import numpy as np
 from lerobot.envs.configs import EnvConfig
 
 from embodied.lerobot_plugin import SimulatedEnvConfig, Simulator
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 SIZE = 32
 
@@ -67,6 +67,16 @@ class PointEnv(SimulatedEnv):
 
     def privileged_state(self) -> np.ndarray:
         return self.position
+
+    def snapshot(self) -> Snapshot:
+        generator = self.np_random.bit_generator.state
+        return Snapshot(
+            simulation=self, state=self.position, generator=generator, steps=self.steps, is_over=False
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        check_owner(snapshot, self)
+        self.position, self.steps = snapshot.state, snapshot.steps
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         self.position = self.position + 0.1 * action
