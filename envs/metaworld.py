@@ -182,7 +182,7 @@ class MetaworldEnv(SimulatedEnv):
         simulation = self._running()
         return Snapshot(
             simulation=simulation,
-            state=(self._state.copy(), simulation.save()),
+            state=(self._state.copy(), self._push, simulation.save()),
             generator=self.np_random.bit_generator.state,
             steps=self._steps,
             is_over=self._is_over,
@@ -192,7 +192,7 @@ class MetaworldEnv(SimulatedEnv):
         """Go back to a snapshot of this very environment. ValueError for one of another."""
         simulation = self._running()
         check_owner(snapshot, simulation)
-        state, saved = snapshot.state
+        state, self._push, saved = snapshot.state
         self._state = state.copy()
         simulation.load(saved)
         self.np_random.bit_generator.state = snapshot.generator

@@ -21,6 +21,7 @@ Make = Callable[..., SimulatedEnv]
 
 CASES: dict[str, tuple[Make, Callable[[], Expert]]] = {
     **{task: (partial(MetaworldEnv, task), partial(make_metaworld_expert, task)) for task in MT50},
+    "reach-pushed": (partial(MetaworldEnv, "reach", pushed=True), partial(make_metaworld_expert, "reach")),
     **{task: (partial(AlohaEnv, task), partial(make_aloha_expert, task)) for task in ALOHA_TASKS},
     "push-t": (PushTEnv, PushTExpert),
 }
