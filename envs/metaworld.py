@@ -20,6 +20,10 @@ from envs.simulated import SimulatedEnv, Snapshot, check_owner
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
 HAND_HIGH = (0.525, 1.025, 0.7)
+ROBOT_POSITIONS = 9
+TABLE_LOW, TABLE_HIGH = (-0.25, 0.5), (0.25, 0.85)
+"""Where a displaced object may go: within reach and view."""
+
 REGIONS = ("all", "left", "right")
 """Where the last position that a reset draws may lie, the goal's or else the object's: anywhere, or in the
 half of small or of large x. Left and right on the pictures of the camera `corner`."""
@@ -198,6 +202,21 @@ class MetaworldEnv(SimulatedEnv):
         self.np_random.bit_generator.state = snapshot.generator
         self._steps, self._is_over = snapshot.steps, snapshot.is_over
 
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return positions (3,) in metres: `gripper`, `object`, `goal`, perhaps `other_object`."""
+        state = self.privileged_state()
+        found = {"gripper": state[:3], "object": state[4:7], "goal": state[36:39]}
+        return {**found, "other_object": state[11:14]} if state[11:18].any() else found
+
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move the main object, or the handle, at once; `restore` undoes it."""
+        self._state[:18] = self._running().displace(generator)
+
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give the main object, or the handle, another colour; `restore` undoes it."""
+        simulation = self._running()
+        physics.repaint(simulation.model, simulation.object_joint, generator)
+
     def close(self) -> None:
         """Free the renderer."""
         if self._renderer is not None:
@@ -225,6 +244,7 @@ class _Simulation:
             self._env: Any = ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
         self.model: mujoco.MjModel = self._env.model
         self.data: mujoco.MjData = self._env.data
+        self.object_joint = physics.object_joint(self.model, ROBOT_POSITIONS)
         # The cached observation space would clip the goal in every state to zero.
         self._env._partially_observable = False
         self._env.__dict__.pop("sawyer_observation_space", None)
@@ -255,12 +275,19 @@ class _Simulation:
         state, reward, _, _, info = self._env.step(action)
         return state, float(reward), bool(info["success"])
 
+    def displace(self, generator: np.random.Generator) -> np.ndarray:
+        """Move the main object at once; returns the present half of the state without the goal, (18,)."""
+        physics.displace(self.model, self.data, self.object_joint, generator, TABLE_LOW, TABLE_HIGH)
+        mujoco.mj_forward(self.model, self.data)
+        return self._env._get_curr_obs_combined_no_goal()
+
     def save(self) -> dict[str, Any]:
-        """Return the physics, where resets have put bodies and sites, and what Meta-World remembers."""
+        """Return physics, colours, where resets have put bodies and sites, and what Meta-World remembers."""
         return {
             "physics": physics.save(self.model, self.data),
             "bodies": self.model.body_pos.copy(),
             "sites": self.model.site_pos.copy(),
+            "colors": self.model.geom_rgba.copy(),
             "memory": {
                 name: _own(value) for name, value in vars(self._env).items() if isinstance(value, _PLAIN)
             },
@@ -269,6 +296,7 @@ class _Simulation:
     def load(self, saved: dict[str, Any]) -> None:
         """Go back to what `save` returned: after a forward pass, as `step` leaves it."""
         self.model.body_pos[:], self.model.site_pos[:] = saved["bodies"], saved["sites"]
+        self.model.geom_rgba[:] = saved["colors"]
         physics.load(self.model, self.data, saved["physics"])
         mujoco.mj_forward(self.model, self.data)
         physics.load(self.model, self.data, saved["physics"])

@@ -22,6 +22,10 @@ INSTRUCTIONS = {"push-t": "push the T-shaped block onto the green T-shaped outli
 CAMERAS = ("top",)
 TABLE_SIZE = 512.0
 """Side of the table in gym-pusht's length unit, a pixel of its full picture."""
+DISPLACEMENT = 120.0
+"""By how much the block is displaced at least: the length of its bar."""
+COLORS = ((220, 30, 30, 255), (200, 170, 0, 255), (170, 0, 170, 255))
+"""Red, green, blue and opacity, none like the block's own slate grey."""
 PUSHER, PUSHER_VELOCITY, BLOCK = slice(0, 2), slice(2, 4), slice(4, 7)
 BLOCK_VELOCITY, OUTLINE = slice(7, 10), slice(10, 13)
 """Parts of the privileged state."""
@@ -87,6 +91,7 @@ class PushTEnv(SimulatedEnv):
         self._steps = 0
         self._is_over = True
         self._actions: list[np.ndarray] = []
+        self._is_edited = False
         self._before_start: Mapping[str, Any] = {}
         """State of the random numbers before the episode's positions were drawn."""
         self.action_space = gym.spaces.Box(0.0, TABLE_SIZE, (2,), np.float32)
@@ -115,6 +120,7 @@ class PushTEnv(SimulatedEnv):
     def _start(self, simulation: "StockPushT") -> float:
         """Draw positions that do not solve the task; returns the coverage."""
         self._before_start, self._actions = self.np_random.bit_generator.state, []
+        self._is_edited = False
         simulation.np_random = self.np_random
         coverage = math.inf
         while coverage > simulation.success_threshold:
@@ -177,11 +183,13 @@ class PushTEnv(SimulatedEnv):
         )
 
     def snapshot(self) -> Snapshot:
-        """Return all that the rest of the episode depends on. RuntimeError before the first reset.
+        """Return all that the rest of the episode depends on.
 
-        The physics library cannot copy its contacts faithfully, so that the state is told by how it came
-        about: random numbers and actions.
+        RuntimeError before the first reset, and after an edit. The physics library cannot copy its contacts
+        faithfully, so that the state is told by how it came about: random numbers and actions.
         """
+        if self._is_edited:
+            raise RuntimeError("snapshot after an edit: expected one from before it, or restore that first")
         return Snapshot(
             simulation=self._started(),
             state=(self._before_start, tuple(self._actions)),
@@ -205,6 +213,30 @@ class PushTEnv(SimulatedEnv):
         self._actions = list(actions)
         self.np_random.bit_generator.state = snapshot.generator
         self._steps, self._is_over = snapshot.steps, snapshot.is_over
+
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return positions (2,) in pixels of `pusher` and `block`, and of the `goal`, the outline."""
+        state = self.privileged_state()
+        return {"pusher": state[PUSHER], "block": state[BLOCK][:2], "goal": state[OUTLINE][:2]}
+
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move and turn the block at once; `restore` undoes it."""
+        self._is_edited = True
+        block = self._started().block
+        there = place = np.array(block.position)
+        while np.linalg.norm(there - place) < DISPLACEMENT:
+            there = generator.uniform(0.25 * TABLE_SIZE, 0.75 * TABLE_SIZE, 2)
+        block.angle = float(generator.uniform(-np.pi, np.pi))  # first: turning the block moves its origin
+        block.position = (float(there[0]), float(there[1]))
+        block.velocity, block.angular_velocity = (0.0, 0.0), 0.0
+        self._started().space.reindex_shapes_for_body(block)
+
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give the block another colour; `restore` undoes it."""
+        self._is_edited = True
+        color = COLORS[int(generator.integers(len(COLORS)))]
+        for shape in self._started()._block_shapes:
+            shape.color = color
 
     def _started(self) -> "StockPushT":
         if self._simulation is None:

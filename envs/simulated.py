@@ -72,6 +72,18 @@ class SimulatedEnv(ChunkableEnv):
         restored any number of times. Raises ValueError for a snapshot of another environment.
         """
 
+    @abc.abstractmethod
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return where grippers, objects and goals are now: by name, coordinates in the simulator's unit."""
+
+    @abc.abstractmethod
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move the main object at once, as nothing in the scene could have; `restore` undoes it."""
+
+    @abc.abstractmethod
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give the main object another colour, as nothing in the scene could have; `restore` undoes it."""
+
 
 def check_owner(snapshot: Snapshot, simulation: object) -> None:
     """Raise ValueError unless `snapshot` was taken of `simulation`."""
