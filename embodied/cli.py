@@ -11,9 +11,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,16 @@ class Verb:
     word: str | None = None
     """Flag that a word behind the verb stands for: `embodied report RUN` is `report --run=RUN`."""
 
+    instead: Mapping[str, "Verb"] = field(default_factory=dict)
+    """What it does where a flag of some group is given, by the name of that group."""
 
+
+DIAGNOSE = Verb(
+    summary="what a checkpoint's world model knows, each number beside its floor",
+    config="DiagnoseConfig",
+    function="embodied.evaluation.diagnostics.diagnose:diagnose",
+    example="--model.path=runs/mt10 --dataset.root=data/held_out --env.task=mt10",
+)
 VERBS = {
     "quickstart": Verb(
         summary="collect demonstrations, train a policy and evaluate it, with fixed settings",
@@ -78,11 +87,12 @@ VERBS = {
         registers=("lerobot.policies", "embodied.training.world_models"),
     ),
     "evaluate": Verb(
-        summary="success rates of a checkpoint in simulation, beside random and no-op floors",
+        summary="success rates of a checkpoint, or with --model.path what its world model knows",
         config="EvaluateConfig",
         function="embodied.evaluation.evaluate:evaluate",
         example="--policy.path=runs/mt10 --env.task=mt10 --episodes=50",
         overrides="policy",
+        instead={"model": DIAGNOSE},
     ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",
@@ -152,7 +162,7 @@ def _run(args: list[str]) -> int:
         print(_overview())
         return 0
     name, flags = _split_command(words)
-    verb = COMMANDS[name]
+    verb = _chosen_verb(COMMANDS[name], flags)
     if words != args:
         print(_help(name, verb, flags))
         return 0
@@ -177,6 +187,14 @@ def _split_command(args: list[str]) -> tuple[str, list[str]]:
         expected = [f"bench {what}" for what in BENCHES] if args[0] == "bench" else [*VERBS, "bench"]
         raise UserError(f"{name}: expected one of {', '.join(expected)}")
     return name, _word_as_flag(COMMANDS[name], args[words:])
+
+
+def _chosen_verb(verb: Verb, flags: list[str]) -> Verb:
+    """What a verb does with these flags."""
+    for group, other in verb.instead.items():
+        if any(flag.startswith(f"--{group}.") for flag in flags):
+            return other
+    return verb
 
 
 def _word_as_flag(verb: Verb, flags: list[str]) -> list[str]:

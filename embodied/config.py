@@ -188,6 +188,35 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiagnoseConfig:
+    """`embodied evaluate --model.path=CHECKPOINT`: what its world model knows, each number beside its floor.
+
+    model: a checkpoint that holds a world model. diagnostics: comma list of `rollout` (error against horizon,
+    on held-out episodes of `dataset`), `probes` (positions read out of latents), `ranking` (of chunks,
+    against the simulator) and `surprise` (at impossible edits), the last three in `env`. horizon: chunks that
+    a rollout goes ahead at most; episodes: per task, for probes (a quarter held out) and surprise; states,
+    candidates: for ranking, shared among the tasks. Environment seeds lie from `seed` to `seed` + 40,000.
+    """
+
+    model: CheckpointConfig
+    env: EnvConfig
+    dataset: DatasetConfig | None = None
+    diagnostics: str = "rollout,probes,ranking,surprise"
+    horizon: int = 16
+    episodes: int = 40
+    states: int = 100
+    candidates: int = 64
+    seed: int = 300_000
+    output_dir: Path | None = None
+    device: str | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("horizon", 1), ("episodes", 16), ("states", 2), ("candidates", 3)):
+            _at_least(name, getattr(self, name), minimum)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """`embodied bench envs|loader|infer`: a speed ratio, ours over the peer's, timed in turn in one run.
 

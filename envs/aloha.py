@@ -19,9 +19,9 @@ from gym_aloha.constants import (
     START_ARM_POSE,
 )
 
-from envs import rendering
+from envs import physics, rendering
 from envs.rendering import FreeView, ModelView, SceneRenderer, Views
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 TASKS = ("transfer-cube", "insertion")
 INSTRUCTIONS = {
@@ -69,6 +69,13 @@ _DIVERGENCES = (
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
 )
+OBJECTS = {"transfer-cube": {"cube": "box"}, "insertion": {"peg": "peg", "socket": "socket"}}
+"""Bodies of the model, by the names that `landmarks` gives them."""
+
+ROBOT_POSITIONS = 16
+TABLE_LOW, TABLE_HIGH = (-0.2, 0.4), (0.2, 0.6)
+"""Where a displaced object may go: where objects start."""
+
 _UPRIGHT = (1.0, 0.0, 0.0, 0.0)
 _LEFT_FINGER = "vx300s_left/10_left_gripper_finger"
 _RIGHT_FINGER = "vx300s_right/10_right_gripper_finger"
@@ -275,6 +282,44 @@ class AlohaEnv(SimulatedEnv):
         data = self._running().data
         return np.concatenate([data.qpos, data.qvel])
 
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on. RuntimeError before the first reset."""
+        simulation = self._running()
+        return Snapshot(
+            simulation=simulation,
+            state=simulation.save(),
+            generator=self.np_random.bit_generator.state,
+            steps=self._steps,
+            is_over=self._is_over,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment. ValueError for one of another."""
+        simulation = self._running()
+        check_owner(snapshot, simulation)
+        simulation.load(snapshot.state)
+        self.np_random.bit_generator.state = snapshot.generator
+        self._steps, self._is_over = snapshot.steps, snapshot.is_over
+
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return positions (3,) in metres of both grippers and of `cube`, or of `peg` and `socket`."""
+        simulation = self._running()
+        parts = {f"{arm}_gripper": f"vx300s_{arm}/gripper_link" for arm in ("left", "right")}
+        parts |= OBJECTS[self.task]
+        return {name: simulation.data.body(body).xpos.copy() for name, body in parts.items()}
+
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move cube or peg at once; `restore` undoes it."""
+        simulation = self._running()
+        joint = physics.object_joint(simulation.model, ROBOT_POSITIONS)
+        physics.displace(simulation.model, simulation.data, joint, generator, TABLE_LOW, TABLE_HIGH)
+        mujoco.mj_step1(simulation.model, simulation.data)
+
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give cube or peg another colour; `restore` undoes it."""
+        model = self._running().model
+        physics.repaint(model, physics.object_joint(model, ROBOT_POSITIONS), generator)
+
     def close(self) -> None:
         """Free the renderer."""
         if self._renderer is not None:
@@ -314,6 +359,20 @@ class _Simulation:
         mujoco.mj_step(self.model, self.data, PHYSICS_STEPS - 1)
         mujoco.mj_step1(self.model, self.data)
         return 0 if self.has_diverged else self._reward(self.contacts())
+
+    def save(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Return the state of the physics, colours, and how many warnings of each kind there were."""
+        numbers = [warning.number for warning in self.data.warning]
+        return physics.save(self.model, self.data), self.model.geom_rgba.copy(), numbers
+
+    def load(self, saved: tuple[np.ndarray, np.ndarray, list[int]]) -> None:
+        """Go back to what `save` returned: after the first half of a step, as `step` leaves it."""
+        state, colors, numbers = saved
+        physics.load(self.model, self.data, state)
+        self.model.geom_rgba[:] = colors
+        mujoco.mj_step1(self.model, self.data)
+        for warning, number in zip(self.data.warning, numbers, strict=True):
+            warning.number = number
 
     @property
     def has_diverged(self) -> bool:

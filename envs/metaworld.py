@@ -3,6 +3,7 @@
 A control step lasts 12.5 ms (80 Hz). H, W picture size.
 """
 
+import copy
 import warnings
 from typing import Any
 
@@ -11,13 +12,18 @@ import mujoco
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from envs import physics
 from envs.metaworld_tasks import INSTRUCTIONS, parse_tasks
 from envs.rendering import SceneRenderer, check_views
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
 HAND_HIGH = (0.525, 1.025, 0.7)
+ROBOT_POSITIONS = 9
+TABLE_LOW, TABLE_HIGH = (-0.25, 0.5), (0.25, 0.85)
+"""Where a displaced object may go: within reach and view."""
+
 REGIONS = ("all", "left", "right")
 """Where the last position that a reset draws may lie, the goal's or else the object's: anywhere, or in the
 half of small or of large x. Left and right on the pictures of the camera `corner`."""
@@ -156,13 +162,17 @@ class MetaworldEnv(SimulatedEnv):
         return self._picture(self.cameras[0])
 
     def _picture(self, camera: str) -> np.ndarray:
-        if self._simulation is None:
-            raise RuntimeError("render called before the first reset")
+        simulation = self._running()
         if self._renderer is None:
             self._renderer = SceneRenderer(
-                self._simulation.model, width=self.width, height=self.height, shadows=self.shadows
+                simulation.model, width=self.width, height=self.height, shadows=self.shadows
             )
-        return self._renderer.render(self._simulation.data, camera)
+        return self._renderer.render(simulation.data, camera)
+
+    def _running(self) -> "_Simulation":
+        if self._simulation is None:
+            raise RuntimeError("the environment was used before its first reset")
+        return self._simulation
 
     def privileged_state(self) -> np.ndarray:
         """Return what the scripted experts read, (39,) float64.
@@ -170,6 +180,42 @@ class MetaworldEnv(SimulatedEnv):
         Hand, gripper, two objects with their rotations; the same one step earlier; the goal.
         """
         return self._state.copy()
+
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on. RuntimeError before the first reset."""
+        simulation = self._running()
+        return Snapshot(
+            simulation=simulation,
+            state=(self._state.copy(), self._push, simulation.save()),
+            generator=self.np_random.bit_generator.state,
+            steps=self._steps,
+            is_over=self._is_over,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment. ValueError for one of another."""
+        simulation = self._running()
+        check_owner(snapshot, simulation)
+        state, self._push, saved = snapshot.state
+        self._state = state.copy()
+        simulation.load(saved)
+        self.np_random.bit_generator.state = snapshot.generator
+        self._steps, self._is_over = snapshot.steps, snapshot.is_over
+
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return positions (3,) in metres: `gripper`, `object`, `goal`, perhaps `other_object`."""
+        state = self.privileged_state()
+        found = {"gripper": state[:3], "object": state[4:7], "goal": state[36:39]}
+        return {**found, "other_object": state[11:14]} if state[11:18].any() else found
+
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move the main object, or the handle, at once; `restore` undoes it."""
+        self._state[:18] = self._running().displace(generator)
+
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give the main object, or the handle, another colour; `restore` undoes it."""
+        simulation = self._running()
+        physics.repaint(simulation.model, simulation.object_joint, generator)
 
     def close(self) -> None:
         """Free the renderer."""
@@ -198,6 +244,7 @@ class _Simulation:
             self._env: Any = ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
         self.model: mujoco.MjModel = self._env.model
         self.data: mujoco.MjData = self._env.data
+        self.object_joint = physics.object_joint(self.model, ROBOT_POSITIONS)
         # The cached observation space would clip the goal in every state to zero.
         self._env._partially_observable = False
         self._env.__dict__.pop("sawyer_observation_space", None)
@@ -227,3 +274,42 @@ class _Simulation:
         """Simulate one control step; returns the state (39,), the reward and whether it is a success."""
         state, reward, _, _, info = self._env.step(action)
         return state, float(reward), bool(info["success"])
+
+    def displace(self, generator: np.random.Generator) -> np.ndarray:
+        """Move the main object at once; returns the present half of the state without the goal, (18,)."""
+        physics.displace(self.model, self.data, self.object_joint, generator, TABLE_LOW, TABLE_HIGH)
+        mujoco.mj_forward(self.model, self.data)
+        return self._env._get_curr_obs_combined_no_goal()
+
+    def save(self) -> dict[str, Any]:
+        """Return physics, colours, where resets have put bodies and sites, and what Meta-World remembers."""
+        return {
+            "physics": physics.save(self.model, self.data),
+            "bodies": self.model.body_pos.copy(),
+            "sites": self.model.site_pos.copy(),
+            "colors": self.model.geom_rgba.copy(),
+            "memory": {
+                name: _own(value) for name, value in vars(self._env).items() if isinstance(value, _PLAIN)
+            },
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go back to what `save` returned: after a forward pass, as `step` leaves it."""
+        self.model.body_pos[:], self.model.site_pos[:] = saved["bodies"], saved["sites"]
+        self.model.geom_rgba[:] = saved["colors"]
+        physics.load(self.model, self.data, saved["physics"])
+        mujoco.mj_forward(self.model, self.data)
+        physics.load(self.model, self.data, saved["physics"])
+        vars(self._env).update({name: _own(value) for name, value in saved["memory"].items()})
+
+
+_PLAIN = (np.ndarray, np.generic, bool, int, float, str, tuple, list, dict, type(None))
+
+
+def _own(value: Any) -> Any:
+    """A copy, but for a view of the simulator's memory: that follows the physics, and has to go on so."""
+    root = value
+    while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
+        root = root.base
+    is_view = isinstance(root, np.ndarray) and root.base is not None
+    return value if is_view else copy.deepcopy(value)

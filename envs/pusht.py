@@ -6,12 +6,13 @@ and pictures come from the installed package. A control step lasts 0.1 s (10 Hz)
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 if TYPE_CHECKING:
     from gym_pusht.envs import PushTEnv as StockPushT
@@ -21,6 +22,10 @@ INSTRUCTIONS = {"push-t": "push the T-shaped block onto the green T-shaped outli
 CAMERAS = ("top",)
 TABLE_SIZE = 512.0
 """Side of the table in gym-pusht's length unit, a pixel of its full picture."""
+DISPLACEMENT = 120.0
+"""By how much the block is displaced at least: the length of its bar."""
+COLORS = ((220, 30, 30, 255), (200, 170, 0, 255), (170, 0, 170, 255))
+"""Red, green, blue and opacity, none like the block's own slate grey."""
 PUSHER, PUSHER_VELOCITY, BLOCK = slice(0, 2), slice(2, 4), slice(4, 7)
 BLOCK_VELOCITY, OUTLINE = slice(7, 10), slice(10, 13)
 """Parts of the privileged state."""
@@ -85,6 +90,10 @@ class PushTEnv(SimulatedEnv):
         self._simulation: StockPushT | None = None
         self._steps = 0
         self._is_over = True
+        self._actions: list[np.ndarray] = []
+        self._is_edited = False
+        self._before_start: Mapping[str, Any] = {}
+        """State of the random numbers before the episode's positions were drawn."""
         self.action_space = gym.spaces.Box(0.0, TABLE_SIZE, (2,), np.float32)
         picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
         self.observation_space = gym.spaces.Dict(
@@ -104,13 +113,20 @@ class PushTEnv(SimulatedEnv):
         super().reset(seed=seed)
         if self._simulation is None:
             self._simulation = _make_simulation(self.width, self.height)
-        self._simulation.np_random = self.np_random
-        coverage = math.inf
-        while coverage > self._simulation.success_threshold:
-            self._simulation.reset()
-            coverage = float(self._simulation._get_coverage())
+        coverage = self._start(self._simulation)
         self._steps, self._is_over = 0, False
         return {"is_success": False, "coverage": coverage}
+
+    def _start(self, simulation: "StockPushT") -> float:
+        """Draw positions that do not solve the task; returns the coverage."""
+        self._before_start, self._actions = self.np_random.bit_generator.state, []
+        self._is_edited = False
+        simulation.np_random = self.np_random
+        coverage = math.inf
+        while coverage > simulation.success_threshold:
+            simulation.reset()
+            coverage = float(simulation._get_coverage())
+        return coverage
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         """Simulate one control step without rendering. Returns reward, terminated, truncated and info.
@@ -124,7 +140,9 @@ class PushTEnv(SimulatedEnv):
         target = np.asarray(action, dtype=np.float32)
         if target.shape != (2,) or not np.isfinite(target).all():
             raise ValueError(f"action {target.tolist()}: expected two finite numbers, x and y in pixels")
-        _, reward, _, _, stock_info = self._simulation.step(np.clip(target, 0.0, TABLE_SIZE))
+        target = np.clip(target, 0.0, TABLE_SIZE)
+        _, reward, _, _, stock_info = self._simulation.step(target)
+        self._actions.append(target)
         is_success = bool(stock_info["is_success"])
         self._steps += 1
         terminated = is_success and self.terminate_on_success
@@ -164,6 +182,62 @@ class PushTEnv(SimulatedEnv):
             ]
         )
 
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on.
+
+        RuntimeError before the first reset, and after an edit. The physics library cannot copy its contacts
+        faithfully, so that the state is told by how it came about: random numbers and actions.
+        """
+        if self._is_edited:
+            raise RuntimeError("snapshot after an edit: expected one from before it, or restore that first")
+        return Snapshot(
+            simulation=self._started(),
+            state=(self._before_start, tuple(self._actions)),
+            generator=self.np_random.bit_generator.state,
+            steps=self._steps,
+            is_over=self._is_over,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment by playing its episode again, without pictures.
+
+        Takes as long as the episode's steps did. ValueError for a snapshot of another environment.
+        """
+        simulation = self._started()
+        check_owner(snapshot, simulation)
+        before_start, actions = snapshot.state
+        self.np_random.bit_generator.state = before_start
+        self._start(simulation)
+        for action in actions:
+            simulation.step(action)
+        self._actions = list(actions)
+        self.np_random.bit_generator.state = snapshot.generator
+        self._steps, self._is_over = snapshot.steps, snapshot.is_over
+
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return positions (2,) in pixels of `pusher` and `block`, and of the `goal`, the outline."""
+        state = self.privileged_state()
+        return {"pusher": state[PUSHER], "block": state[BLOCK][:2], "goal": state[OUTLINE][:2]}
+
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move and turn the block at once; `restore` undoes it."""
+        self._is_edited = True
+        block = self._started().block
+        there = place = np.array(block.position)
+        while np.linalg.norm(there - place) < DISPLACEMENT:
+            there = generator.uniform(0.25 * TABLE_SIZE, 0.75 * TABLE_SIZE, 2)
+        block.angle = float(generator.uniform(-np.pi, np.pi))  # first: turning the block moves its origin
+        block.position = (float(there[0]), float(there[1]))
+        block.velocity, block.angular_velocity = (0.0, 0.0), 0.0
+        self._started().space.reindex_shapes_for_body(block)
+
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give the block another colour; `restore` undoes it."""
+        self._is_edited = True
+        color = COLORS[int(generator.integers(len(COLORS)))]
+        for shape in self._started()._block_shapes:
+            shape.color = color
+
     def _started(self) -> "StockPushT":
         if self._simulation is None:
             raise RuntimeError("nothing to see before the first reset")
@@ -183,6 +257,15 @@ def _make_simulation(width: int, height: int) -> "StockPushT":
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from gym_pusht.envs import PushTEnv as StockPushT
+        from gym_pusht.envs import pusht as stock
+
+    class Repeatable(stock.PushTEnv):
+        """Stock PushT adds up the block's parts in the order of their addresses: seen in the last bit."""
+
+        def _get_coverage(self) -> float:
+            goal = stock.pymunk_to_shapely(self.get_goal_pose_body(self.goal_pose), self._block_shapes)
+            block = stock.pymunk_to_shapely(self.block, self._block_shapes)
+            return goal.intersection(block).area / goal.area
+
     # Stock observations would render at every step; this type reads the positions only.
-    return StockPushT(obs_type="state", observation_width=width, observation_height=height)
+    return Repeatable(obs_type="state", observation_width=width, observation_height=height)

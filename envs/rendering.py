@@ -131,12 +131,12 @@ class SceneRenderer:
         views: Views = VIEWS,
         shadows: bool = False,
     ) -> None:
-        """Copy and upload the model, which stays as it is.
+        """Copy and upload the model, which stays as it is; later changes of its geoms' colours are drawn.
 
         views: what it can be seen from; shadows: the model's own quality, with shadows, reflections, smooth
         edges and all triangles; some ten times slower.
         """
-        self._model = copy.copy(model)
+        self._source, self._model = model, copy.copy(model)
         self._views = views
         if not shadows:
             _lower_quality(self._model, height)
@@ -162,6 +162,7 @@ class SceneRenderer:
         if name not in self._cameras:
             self._cameras[name] = _make_camera(self._model, view)
         camera = self._cameras[name]
+        self._model.geom_rgba[:] = self._source.geom_rgba
         mujoco.mjv_updateCamera(self._model, data, camera, self._scene)
         self._model.geom_group[:] = np.where(self._out_of_view(data), HIDDEN_GROUP, self._groups)
         everything = mujoco.mjtCatBit.mjCAT_ALL

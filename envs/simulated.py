@@ -4,11 +4,28 @@ A action size, S size of the proprioceptive state.
 """
 
 import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from envs.chunk import ChunkableEnv
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The whole state of an episode, as the environment that took it knows it.
+
+    simulation: of which it was taken; state: of that simulation; generator: state of the environment's
+    random numbers; steps, is_over: how far the episode is.
+    """
+
+    simulation: Any
+    state: Any
+    generator: Mapping[str, Any]
+    steps: int
+    is_over: bool
 
 
 class SimulatedEnv(ChunkableEnv):
@@ -42,6 +59,36 @@ class SimulatedEnv(ChunkableEnv):
     @abc.abstractmethod
     def privileged_state(self) -> np.ndarray:
         """Return the present state of robot and objects as the task's expert reads it, one-dimensional."""
+
+    @abc.abstractmethod
+    def snapshot(self) -> Snapshot:
+        """Return all that the rest of the episode depends on. RuntimeError before the first reset."""
+
+    @abc.abstractmethod
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this very environment, from whatever has happened since.
+
+        The same actions then give the same states, rewards and pictures, bit for bit. A snapshot can be
+        restored any number of times. Raises ValueError for a snapshot of another environment.
+        """
+
+    @abc.abstractmethod
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Return where grippers, objects and goals are now: by name, coordinates in the simulator's unit."""
+
+    @abc.abstractmethod
+    def displace_object(self, generator: np.random.Generator) -> None:
+        """Move the main object at once, as nothing in the scene could have; `restore` undoes it."""
+
+    @abc.abstractmethod
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        """Give the main object another colour, as nothing in the scene could have; `restore` undoes it."""
+
+
+def check_owner(snapshot: Snapshot, simulation: object) -> None:
+    """Raise ValueError unless `snapshot` was taken of `simulation`."""
+    if snapshot.simulation is not simulation:
+        raise ValueError("snapshot of another environment: expected one of this environment")
 
 
 class Expert(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from lerobot.envs.configs import EnvConfig
 
 from embodied.lerobot_plugin import SimulatedEnvConfig, Simulator
-from envs.simulated import SimulatedEnv
+from envs.simulated import SimulatedEnv, Snapshot, check_owner
 
 SIZE = 32
 
@@ -62,11 +62,30 @@ class PointEnv(SimulatedEnv):
         assert seed is not None
         self.position = np.array([0.0, seed / 100])
         self._max_episode_steps = self.length or seed % 100
-        self.steps = 0
+        self.steps, self.is_negative = 0, False
         return {"is_success": False}
 
     def privileged_state(self) -> np.ndarray:
         return self.position
+
+    def snapshot(self) -> Snapshot:
+        generator = self.np_random.bit_generator.state
+        return Snapshot(
+            simulation=self, state=self.position, generator=generator, steps=self.steps, is_over=False
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        check_owner(snapshot, self)
+        self.position, self.steps, self.is_negative = snapshot.state, snapshot.steps, False
+
+    def landmarks(self) -> dict[str, np.ndarray]:
+        return {"point": self.position.copy()}
+
+    def displace_object(self, generator: np.random.Generator) -> None:
+        self.position = self.position + np.array([0.5, 0.0])
+
+    def repaint_object(self, generator: np.random.Generator) -> None:
+        self.is_negative = True
 
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         self.position = self.position + 0.1 * action
@@ -84,7 +103,7 @@ class PointEnv(SimulatedEnv):
     def observe(self) -> dict[str, Any]:
         self.renders += 1
         brightness = np.clip(128 + 127 * self.position[0], 0, 255)
-        picture = np.full((SIZE, SIZE, 3), brightness, np.uint8)
+        picture = np.full((SIZE, SIZE, 3), 255 - brightness if self.is_negative else brightness, np.uint8)
         return {"pixels": dict.fromkeys(self.cameras, picture), "agent_pos": self.position.astype(np.float32)}
 
 

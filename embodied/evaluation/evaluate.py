@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
         "policy": policy.config.type,
         "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
-        **_origin(config),
+        **checkpoint_origin(config.policy.path, config.seed),
     }
     if config.output_dir is not None:
         write_json(config.output_dir / "evaluation.json", result)
@@ -135,9 +136,9 @@ def _run_floor(
     return episode_rows(name, run_agent(agent, env, unrecorded, num_envs=num_envs, description=name))
 
 
-def _origin(config: EvaluateConfig) -> dict[str, Any]:
+def checkpoint_origin(path: Path, seed: int) -> dict[str, Any]:
     """Which checkpoint, trained on which data, and what `provenance` says about this run."""
-    folder = resolve_checkpoint(config.policy.path)
+    folder = resolve_checkpoint(path)
     trained = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
     if (folder / MANIFEST).is_file():
         digest = read_json(folder / MANIFEST)["sha256"]
@@ -145,4 +146,4 @@ def _origin(config: EvaluateConfig) -> dict[str, Any]:
         with (folder / "model.safetensors").open("rb") as weights:
             digest = hashlib.file_digest(weights, "sha256").hexdigest()
     checkpoint = {"path": str(folder), "sha256": digest, "training_seed": trained.get("seed")}
-    return {"checkpoint": checkpoint, **provenance(dataset=trained.get("dataset", {}), seed=config.seed)}
+    return {"checkpoint": checkpoint, **provenance(dataset=trained.get("dataset", {}), seed=seed)}

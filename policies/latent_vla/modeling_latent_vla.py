@@ -9,6 +9,7 @@ C candidates, H action horizon, A action size.
 """
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -200,19 +201,46 @@ class LatentVLAPolicy(PreTrainedPolicy):
         plan = self.imagination.imagine(self.backbone, self.backbone.extend(instruction, [scene]))
         return self._read_plan(instruction, scene, plan, readout)
 
+    @torch.no_grad()
+    def propose(self, batch: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:
+        """C chunks for each scene, and how good the world model finds them: what `plan` chooses from.
+
+        batch: the last T looks, or one without a time dimension; noise: (B, C, H, A) of unit variance.
+        Returns normalised absolute actions (B, C, H, A), the last `exploration` share of them as failed
+        episodes acted, and scores (B, C), more is better. ValueError without a world model.
+        """
+        if self.foresight is None:
+            raise ValueError("world_model=false: expected a policy that was trained with a world model")
+        candidates, score = self._propose(batch, *self._observe(batch), noise)
+        return candidates, score(candidates)
+
     def _plan(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """The best of C proposed chunks, (B, H, A), by what the world model foresees."""
+        config = self.config
+        noise, refining = noise.split([config.candidates, noise.shape[1] - config.candidates], dim=1)
+        candidates, score = self._propose(batch, latents, state, noise)
+        scores = score(candidates)
+        if config.planner == "cem":
+            return refine(score, candidates, scores, refining)
+        if config.ranking == "shuffled":
+            scores = noise[:, :, -1, -1]  # as good as dealt out at random, and seeded
+        best = scores.argmax(dim=1)
+        return candidates[torch.arange(len(best), device=best.device), best]
+
+    def _propose(
+        self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Chunks (B, C, H, A), and the function from such to their scores (B, C)."""
         assert self.foresight is not None
         config = self.config
         instruction, scene = self._read(batch), self._scene(latents, state)
         context = self.backbone.extend(instruction, [scene])
         explores = torch.zeros(len(state), dtype=torch.bool, device=state.device)
-        exploring = round(config.candidates * config.exploration)
-        noise, refining = noise.split([config.candidates, noise.shape[1] - config.candidates], dim=1)
+        exploring = round(noise.shape[1] * config.exploration)
         noise = noise * config.proposal_temperature
         noise[:, 0] *= config.temperature  # the chunk that `reactive` would take is among them
         demonstrated = self.backbone.extend(context, [self._readout(explores)])
-        chunks = [self.head.sample_many(demonstrated.states, noise[:, : config.candidates - exploring])]
+        chunks = [self.head.sample_many(demonstrated.states, noise[:, : noise.shape[1] - exploring])]
         if exploring:
             explored = self.backbone.extend(context, [self._readout(~explores)])
             chunks.append(self.head.sample_many(explored.states, noise[:, -exploring:]))
@@ -221,14 +249,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if self.imagination is not None and config.imagination_distance_weight:
             imagined = self.imagination.imagine(self.backbone, context)[:, 0]
         goal = self.foresight.goal(self.backbone, instruction)
-        score = partial(self.foresight.score, latents, goal=goal, imagined=imagined)
-        scores = score(candidates)
-        if config.planner == "cem":
-            return refine(score, candidates, scores, refining)
-        if config.ranking == "shuffled":
-            scores = noise[:, :, -1, -1]  # as good as dealt out at random, and seeded
-        best = scores.argmax(dim=1)
-        return candidates[torch.arange(len(best), device=best.device), best]
+        return candidates, partial(self.foresight.score, latents, goal=goal, imagined=imagined)
 
     def _absolute(self, chunk: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Chunks (B, ..., H, A) as normalised absolute actions."""

@@ -1,0 +1,160 @@
+"""`embodied evaluate --model.path=...`: what a world model is worth, every number beside its floor."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embodied.config import DatasetConfig, DiagnoseConfig
+from embodied.data.cache import FrameCache
+from embodied.errors import UserError
+from embodied.evaluation.agents import make_agent
+from embodied.evaluation.diagnostics.horizon import horizon_errors
+from embodied.evaluation.diagnostics.model import LoadedModel, check_dataset, check_env, load_model
+from embodied.evaluation.diagnostics.printout import format_diagnostics
+from embodied.evaluation.diagnostics.probes import probe_scenes
+from embodied.evaluation.diagnostics.ranking import rank_candidates
+from embodied.evaluation.diagnostics.scenes import Stage
+from embodied.evaluation.diagnostics.surprise import surprise_at_edits
+from embodied.evaluation.evaluate import checkpoint_origin
+from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+from embodied.training.checkpoint import read_json, resolve_checkpoint, write_json
+
+RESULT_FILE = "diagnostics.json"
+SEEDS_EACH = 10_000
+"""Environment seeds between those of one diagnostic and the next, so that none sees another's scenes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """All that a diagnostic may use: the model, the data set if there is one, the simulated tasks."""
+
+    config: DiagnoseConfig
+    model: LoadedModel
+    cache: FrameCache | None
+    stages: list[Stage]
+    movers: tuple[str, ...]
+
+    def seed(self, name: str) -> int:
+        """The first environment seed of a diagnostic."""
+        return self.config.seed + SEEDS_EACH * list(DIAGNOSTICS).index(name)
+
+
+def _rollout(subject: Subject) -> dict[str, Any]:
+    config, cache = subject.config, subject.cache
+    assert cache is not None
+    seed = subject.seed("rollout")
+    found = horizon_errors(subject.model.world, cache, horizon=config.horizon, seed=seed)
+    return {**found, "dataset": {"root": str(cache.root), "fingerprint": cache.fingerprint}}
+
+
+def _probes(subject: Subject) -> dict[str, Any]:
+    world, episodes = subject.model.world, subject.config.episodes
+    return probe_scenes(world, subject.stages, episodes=episodes, seed=subject.seed("probes"))
+
+
+def _ranking(subject: Subject) -> dict[str, Any]:
+    config, model = subject.config, subject.model
+    assert model.proposer is not None
+    return rank_candidates(
+        model.world,
+        model.proposer,
+        subject.stages,
+        states=config.states,
+        candidates=config.candidates,
+        movers=subject.movers,
+        seed=subject.seed("ranking"),
+    )
+
+
+def _surprise(subject: Subject) -> dict[str, Any]:
+    world, episodes = subject.model.world, subject.config.episodes
+    return surprise_at_edits(world, subject.stages, episodes=episodes, seed=subject.seed("surprise"))
+
+
+DIAGNOSTICS: dict[str, Callable[[Subject], dict[str, Any]]] = {
+    "rollout": _rollout,
+    "probes": _probes,
+    "ranking": _ranking,
+    "surprise": _surprise,
+}
+
+
+def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
+    """Look into a world model, print a table and return the result as JSON values.
+
+    Returns `diagnostics`, by name what each of `config.diagnostics` gives, `checkpoint`, `env`, and what
+    `provenance` gives. With an output_dir the result goes to `diagnostics.json` in it.
+
+    Raises:
+        UserError: a checkpoint without a world model, cameras or actions of other sizes in environment or
+            data set, a data set that the model was trained on, or none where one is needed.
+    """
+    names = _chosen(config.diagnostics)
+    env = require_simulated(config.env)
+    model = load_model(config.model.path, config.device)
+    check_env(model, env)
+    if "ranking" in names and model.proposer is None:
+        raise UserError("--diagnostics=ranking: expected a checkpoint that proposes chunks, a latent_vla")
+    cache = _open_held_out(config.dataset, model, config.model.path) if "rollout" in names else None
+    agent = None if model.policy is None else make_agent(*model.policy)
+    found: dict[str, Any] = {}
+    with ExitStack() as stack:
+        stages = [stack.enter_context(Stage(env, task, agent)) for task in env.tasks]
+        movers = ("noisy", "noisy") if agent is None else ("noisy", "policy")
+        subject = Subject(config=config, model=model, cache=cache, stages=stages, movers=movers)
+        for name in names:
+            found[name] = DIAGNOSTICS[name](subject)
+    result = _as_json(
+        {"diagnostics": found, "env": _describe(env), **checkpoint_origin(config.model.path, config.seed)}
+    )
+    print(format_diagnostics(found))
+    if config.output_dir is not None:
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(config.output_dir / RESULT_FILE, result)
+    return result
+
+
+def _chosen(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in DIAGNOSTICS]
+    if unknown or not names or len(set(names)) < len(names):
+        wrong = unknown[0] if unknown else text
+        raise UserError(f"--diagnostics={wrong}: expected some of {', '.join(DIAGNOSTICS)}, each once")
+    return names
+
+
+def _open_held_out(dataset: DatasetConfig | None, model: LoadedModel, path: Path) -> FrameCache:
+    if dataset is None:
+        others = ",".join(name for name in DIAGNOSTICS if name != "rollout")
+        raise UserError(
+            f"--dataset.root is missing: expected held-out episodes for rollout, or --diagnostics={others}"
+        )
+    cache = FrameCache.open(
+        dataset.root, cameras=dataset.cameras, episodes=dataset.episodes, success_only=dataset.success_only
+    )
+    check_dataset(model.world, cache)
+    folder = resolve_checkpoint(path)
+    provenance, state = folder / "provenance.json", folder / "training_state" / "state.json"
+    trained = read_json(provenance)["dataset"] if provenance.is_file() else {}
+    if trained.get("fingerprint") == cache.fingerprint:
+        run = read_json(state)["run"]["dataset"] if state.is_file() else {}
+        seen = run.get("episodes") or range(cache.num_episodes)
+        overlap = sorted(set(seen) & set(cache.episodes.tolist()))
+        if overlap:
+            raise UserError(
+                f"--dataset.root={dataset.root}: the model was trained on its episode {overlap[0]}: "
+                "expected another data set, or --dataset.episodes that were held out"
+            )
+    return cache
+
+
+def _describe(env: SimulatedEnvConfig) -> dict[str, Any]:
+    return {"type": env.type, "task": env.task, **env.gym_kwargs}
+
+
+def _as_json(value: Any) -> Any:
+    """The same in JSON's own types; what is not a number becomes null."""
+    return json.loads(json.dumps(value, default=float), parse_constant=lambda _: None)
