@@ -36,7 +36,7 @@ from policies.latent_vla.configuration_latent_vla import NORMALIZATION
 from policies.latent_vla.modeling_latent_vla import stack_cameras
 from policies.latent_vla.processor_latent_vla import checked_statistics, make_processors
 from policies.latent_vla.tokenizer import VOCABULARY, ByteTokenizerStep
-from policies.latent_vla.trajectories import future_outcomes
+from policies.latent_vla.trajectories import future_outcomes, reward_scale
 from world_models.config import JEPAConfig, Sizes
 from world_models.from_pixels import JEPA, Clip
 from world_models.teacher import FrozenTeacher
@@ -63,7 +63,7 @@ JEPAModelConfig.__doc__ = "\n\n".join(  # what --help shows above the flags
 class WorldModelFeatures:
     """What goes into a world model, cameras in its order, and how it is normalised: as for policies.
 
-    output_features: the action, or nothing; reward_scale: mean and standard deviation of the rewards.
+    output_features: the action, or nothing; reward_scale: as `trajectories.reward_scale` gives it.
     """
 
     input_features: dict[str, PolicyFeature]
@@ -115,15 +115,8 @@ def features_of(metadata: LeRobotDatasetMetadata, *, actions: bool) -> WorldMode
         raise ValueError(f"cameras {shapes or 'none'}: expected at least one, all of one size")
     outputs = {ACTION: described[ACTION]} if actions and ACTION in described else {}
     return WorldModelFeatures(
-        input_features=inputs, output_features=outputs, reward_scale=_reward_scale(metadata.stats or {})
+        input_features=inputs, output_features=outputs, reward_scale=reward_scale(metadata.stats or {})
     )
-
-
-def _reward_scale(statistics: dict[str, Any]) -> tuple[float, float]:
-    if REWARD not in statistics:
-        return 0.0, 1.0
-    mean, deviation = (torch.as_tensor(statistics[REWARD][name]).item() for name in ("mean", "std"))
-    return mean, max(deviation, 1e-6)
 
 
 def world_model_trainable(config: ModelConfig, metadata: LeRobotDatasetMetadata) -> Trainable:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from policies.latent_vla.backbone import Backbone, Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
-from policies.latent_vla.trajectories import absolute_chunks, future_outcomes
+from policies.latent_vla.trajectories import absolute_chunks, future_outcomes, reward_scale
 from world_models.dynamics import LatentDynamics
 from world_models.jepa import LatentWorldModel, LossWeights, Trajectory
 from world_models.outcomes import OutcomeHeads
@@ -20,10 +20,8 @@ from world_models.outcomes import OutcomeHeads
 class Foresight(nn.Module):
     """The world model inside the policy, and the tokens that only it needs."""
 
-    def __init__(
-        self, config: LatentVLAConfig, reward_statistics: dict[str, Any] | None, *, goal_dim: int
-    ) -> None:
-        """reward_statistics: `mean` and `std` of the data set's rewards, None where it has none."""
+    def __init__(self, config: LatentVLAConfig, statistics: dict[str, Any], *, goal_dim: int) -> None:
+        """statistics: of the data set, for the scale of its rewards; empty where a checkpoint is loaded."""
         super().__init__()
         self.config = config
         self.model = LatentWorldModel(
@@ -45,12 +43,8 @@ class Foresight(nn.Module):
         )
         self.goal_query = nn.Parameter(torch.randn(1, config.dim) * 0.02)
         self.exploration = nn.Parameter(torch.randn(config.dim) * 0.02)
-        scale = [0.0, 1.0]
-        if reward_statistics is not None:
-            scale = [float(torch.as_tensor(reward_statistics[name]).flatten()[0]) for name in ("mean", "std")]
-            scale[1] = max(scale[1], 1e-6)
         self.reward_scale: Tensor
-        self.register_buffer("reward_scale", torch.tensor(scale))
+        self.register_buffer("reward_scale", torch.tensor(reward_scale(statistics)))
 
     def goal(self, backbone: Backbone, instruction: Context) -> Tensor:
         """The instruction as one vector (B, G)."""

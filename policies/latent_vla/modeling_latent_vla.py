@@ -20,7 +20,6 @@ from lerobot.utils.constants import (
     OBS_LANGUAGE_ATTENTION_MASK,
     OBS_LANGUAGE_TOKENS,
     OBS_STATE,
-    REWARD,
 )
 from torch import Tensor, nn
 
@@ -84,8 +83,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
             )
         self.foresight: Foresight | None = None
         if config.world_model:
-            rewards = (dataset_stats or {}).get(REWARD)
-            self.foresight = Foresight(config, rewards, goal_dim=self.backbone.width)
+            self.foresight = Foresight(config, dataset_stats or {}, goal_dim=self.backbone.width)
         self.reset()
 
     def get_optim_params(self) -> dict:

@@ -3,6 +3,9 @@
 B batch, T history moments, N chunks, H steps of a chunk, A action size, S state size.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 from torch import Tensor
@@ -34,12 +37,26 @@ def absolute_chunks(batch: dict[str, Tensor], chunk_size: int) -> Tensor:
     return actions.unflatten(1, (-1, chunk_size))
 
 
+def symlog(reward: Tensor) -> Tensor:
+    """Compressed towards 0 (DreamerV3, arXiv 2301.04104): far from the goal, small gains are what counts."""
+    return reward.sign() * reward.abs().log1p()
+
+
+def reward_scale(statistics: Mapping[str, Mapping[str, Any]]) -> tuple[float, float]:
+    """Centre and spread of the data set's compressed rewards; (0, 1) where it has none."""
+    if REWARD not in statistics:
+        return 0.0, 1.0
+    mean, deviation = (torch.as_tensor(statistics[REWARD][name]).item() for name in ("mean", "std"))
+    ends = [symlog(torch.tensor(mean + side * deviation)).item() for side in (-1, 1)]
+    return sum(ends) / 2, max((ends[1] - ends[0]) / 2, 1e-6)
+
+
 def future_outcomes(
     batch: dict[str, Tensor], history: int, chunk_size: int, reward_scale: Tensor
 ) -> Outcomes:
     """What each of the N future moments amounts to: (B, N) each, the state (B, N, S).
 
-    reward_scale: (2,), mean and standard deviation.
+    reward_scale: (2,), as `reward_scale` gives it.
     """
     state = batch[OBS_STATE][:, history:]
     steps = torch.arange(1, state.shape[1] + 1, device=state.device) * chunk_size
@@ -50,5 +67,5 @@ def future_outcomes(
     if not isinstance(reward, Tensor) or reward.ndim != 2:
         reward = reached  # the data set has none, and LeRobot's processors put a number in its place
     else:
-        reward = (reward - reward_scale[0]) / reward_scale[1]
+        reward = (symlog(reward) - reward_scale[0]) / reward_scale[1]
     return Outcomes(reward=reward, success=reached, state=state)

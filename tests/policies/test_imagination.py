@@ -1,5 +1,7 @@
 """Imagination, plans and how a checkpoint decides."""
 
+import math
+
 import pytest
 import torch
 
@@ -153,7 +155,7 @@ def test_outcomes_follow_from_the_steps_to_success(make_future_batch) -> None:
     assert outcomes.success[:2].tolist() == [[1, 1], [0, 0]]
     assert outcomes.success[2].isnan().all()
     assert outcomes.success[3].tolist() == [0, 0]
-    assert outcomes.reward[1].tolist() == [0.5, 1.0]
+    assert outcomes.reward[1].tolist() == pytest.approx([(math.log(3) - 1) / 2, (math.log(4) - 1) / 2])
     assert outcomes.state.shape == (4, 2, 4)
     assert is_exploration(batch).tolist() == [False, False, False, True]
 
