@@ -204,14 +204,15 @@ class LatentVLAConfig(PreTrainedConfig):
         for name in OF_VLMS[1:]:
             if getattr(self, name) < 0:
                 raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
-        if self.backbone != "pretrained":
-            for name in OF_VLMS:
+        needed = {"scratch": ("world_model_path",), "pretrained": OF_VLMS}
+        for backbone, names in needed.items():
+            for name in names:
                 value = getattr(self, name)
-                if value:
+                if value and backbone != self.backbone:
                     raise ValueError(
-                        f"--policy.{name}={value}: expected --policy.backbone=pretrained as well"
+                        f"--policy.{name}={value}: expected --policy.backbone={backbone} as well"
                     )
-        elif not self.vlm:
+        if self.backbone == "pretrained" and not self.vlm:
             raise ValueError("--policy.backbone=pretrained: expected --policy.vlm=NAME_OR_FOLDER as well")
         if self.lora_rank and not self.freeze_vlm:
             raise ValueError(

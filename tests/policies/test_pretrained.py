@@ -138,6 +138,18 @@ def test_both_cameras_and_the_instruction_change_the_action(make_pretrained, mak
     assert torch.allclose(chunk[1], changed[1], atol=1e-5)
 
 
+@pytest.mark.gpu
+@every_family
+def test_a_gpu_decides_as_the_cpu_does(make_pretrained, make_batch, family):
+    policy, batch = make_pretrained(family, lora_rank=2), make_batch()
+    train(policy, batch)
+    noise = torch.zeros(2, 12, 4)
+    expected = policy.predict_action_chunk(batch, noise=noise)
+    on_gpu = {key: value.cuda() for key, value in batch.items()}
+    chunk = policy.cuda().predict_action_chunk(on_gpu, noise=noise.cuda())
+    assert torch.allclose(chunk.cpu(), expected, atol=1e-3)
+
+
 # --- saving and loading -----------------------------------------------------------------------------
 
 
@@ -212,6 +224,10 @@ def test_only_the_policys_own_configuration_describes_the_vlm(make_pretrained, t
         ({"backbone": "pretrained"}, "policy.backbone=pretrained: expected --policy.vlm=NAME_OR_FOLDER"),
         ({"vlm": "x/y"}, "policy.vlm=x/y: expected --policy.backbone=pretrained as well"),
         ({"lora_rank": 4}, "policy.lora_rank=4: expected --policy.backbone=pretrained as well"),
+        (
+            {"backbone": "pretrained", "vlm": "x/y", "world_model_path": "wm"},
+            "policy.world_model_path=wm: expected --policy.backbone=scratch as well",
+        ),
         ({"vlm_layers": -1}, "policy.vlm_layers=-1: expected at least 0"),
         (
             {"backbone": "pretrained", "vlm": "x/y", "lora_rank": 4, "freeze_vlm": False},
