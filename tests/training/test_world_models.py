@@ -255,7 +255,7 @@ def test_policies_and_world_models_are_not_taken_for_each_other(
     policy = train(acting)
     with pytest.raises(UserError, match=r"holds a latent_vla: expected a world model"):
         load_world_model(Path(policy["checkpoint"]), "cpu")
-    with pytest.raises(UserError, match=r"jepa"):
+    with pytest.raises(UserError, match=r"holds a jepa: expected a policy"):
         load_policy(world, "cpu")
     weights = world / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
