@@ -34,7 +34,7 @@ class JEPAConfig:
     chunk_steps: int = 12
     goal_dim: int = 64
     max_instruction_bytes: int = 256
-    directions: int = 256
+    directions: int = 64
     loss_weights: LossWeights = field(default_factory=LossWeights)
     teacher: str = "none"
     teacher_pretrained: bool = True
