@@ -86,7 +86,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(draccus.ChoiceRegistry):
-    """A world model to train on its own.
+    """A world model to train on its own, `--model` in place of `--policy`.
 
     device: where it is trained, the best one present if null; actions: whether it is told which actions were
     taken, if the data set has any; without them it learns what follows what, as from films.

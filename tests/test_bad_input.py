@@ -191,6 +191,48 @@ def test_a_folder_given_twice(refuse: Callable) -> None:
     refuse(["inspect", "a", "--dataset.root=b"], "--dataset.root is given as well as a")
 
 
+# --- world models ---------------------------------------------------------------------------------
+
+WORLD = ["train", "--model.type=jepa", "--model.device=cpu", "--model.dim=16", "--model.num_latents=2"]
+TRAIN_WORLD = [*WORLD, "--dataset.root=data", "--output_dir=run", "--steps=1", "--batch_size=2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--policy.preset=tiny"], "--policy.type and --model.type: both are given: expected one of them"),
+        (["--model.type=jepo"], "--model.type=jepo: expected one of jepa"),
+        (["--model.latents=3"], "--model.latents is no flag here: expected --model.num_latents"),
+        (["--model.preset=huge"], "--model.preset=huge: expected one of tiny, small"),
+        (["--model.tower=resnet19"], "image tower 'resnet19': expected one of strided12"),
+        (["--model.history=0"], "--model.history=0: expected at least 1"),
+        (["--model.teacher=dyno"], "--model.teacher=dyno: expected none or a timm model"),
+        (["--model.teacher=test_resnet"], "--model.teacher=test_resnet: its weights cannot be had"),
+        (["--model.device=abacus"], "--model.device=abacus: expected a device that this machine has"),
+        (["--eval_freq=1", *SMALL_ENV], "--eval_freq=1: expected 0 with --model, which does not act"),
+    ],
+)
+def test_a_world_model_that_cannot_be_trained(
+    flags: list[str], named: str, refuse: Callable, data: Callable
+) -> None:
+    cache_module.FrameCache.open(data("metaworld"))
+    refuse([*TRAIN_WORLD, *flags], named)
+
+
+def test_a_start_from_what_is_no_world_model(refuse: Callable, data: Callable, folder: Path) -> None:
+    cache_module.FrameCache.open(data("metaworld"))
+    start = ["--policy.world_model_path=world"]
+    refuse([*TRAIN, "--dataset.root=data", *start], "world: does not exist")
+    assert cli.main([*TRAIN, "--dataset.root=data", "--output_dir=world"]) == 0
+    refuse([*TRAIN, "--dataset.root=data", *start], "holds a latent_vla: expected a world model")
+
+
+def test_a_world_model_does_not_act(refuse: Callable, data: Callable) -> None:
+    data("metaworld")
+    assert cli.main(TRAIN_WORLD) == 0
+    refuse([*EVALUATE, "--policy.path=run"], "holds a jepa: expected a policy")
+
+
 # --- misspellings ---------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import draccus
 import pytest
 
 from embodied.errors import UserError
-from embodied.flags import format_flags, list_flags, parse_flags, split_args
+from embodied.flags import UNLESS, format_flags, list_flags, parse_flags, split_args
 
 
 @dataclass
@@ -171,6 +171,46 @@ def test_a_file_gives_what_the_flags_do_not(tmp_path: Path) -> None:
     run = parse_flags(Run, [f"--config_path={path}", "--steps=6"], choice_defaults=DEFAULTS)
     store = Store(root=Path("/file"), weights={"a": 0.001})
     assert run == Run(store=store, shape=Square(side=9), steps=6, resume=True, episodes=[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Either:
+    shape: Shape | None = field(default=None, metadata={UNLESS: "extra"})
+    extra: Shape | None = None
+
+
+def test_one_of_two_is_filled_unless_the_other_is_named() -> None:
+    def fill(*args: str) -> Either:
+        return parse_flags(Either, args, choice_defaults=DEFAULTS)
+
+    assert fill() == Either(shape=Circle())
+    assert fill("--shape.radius=2") == Either(shape=Circle(radius=2.0))
+    assert fill("--extra.side=3") == Either(extra=Square(side=3))
+    assert fill("--extra.side=3", "--shape.type=circle") == Either(shape=Circle(), extra=Square(side=3))
+    names = [flag.name for flag in list_flags(Either, {}, choice_defaults=DEFAULTS)]
+    assert names == ["shape.type", "shape.name", "shape.radius", "extra.type"]
+
+
+def test_a_world_model_survives_its_file_and_no_policy_is_made_up(tmp_path: Path) -> None:
+    from embodied.config import DatasetConfig, TrainConfig
+    from embodied.training.world_models import JEPAModelConfig
+    from world_models.jepa import LossWeights
+
+    config = TrainConfig(
+        model=JEPAModelConfig(history=3, actions=False, loss_weights=LossWeights(sigreg=0.1)),
+        dataset=DatasetConfig(root=Path("data")),
+        output_dir=Path("runs/a"),
+    )
+    path = tmp_path / "train_config.json"
+    path.write_text(json.dumps(draccus.encode(config)))
+    assert parse_flags(TrainConfig, ["--config_path", str(path)]) == config
+
+
+def test_neither_policy_nor_world_model_is_refused() -> None:
+    from embodied.config import DatasetConfig, TrainConfig
+
+    with pytest.raises(UserError, match="neither is given: expected one of them"):
+        TrainConfig(dataset=DatasetConfig(root=Path("data")), output_dir=Path("runs/a"))
 
 
 def test_a_training_configuration_survives_its_file(tmp_path: Path) -> None:

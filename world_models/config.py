@@ -11,13 +11,15 @@ from world_models.presets import PRESETS
 
 @dataclass(frozen=True, kw_only=True)
 class JEPAConfig:
-    """A world model trained on its own. Sizes left at 0 are filled in by the preset.
+    """JEPA with SIGReg, trained from pixels. Sizes left at 0 are filled in by the preset.
 
-    history: moments T that are seen, `chunk_steps` environment steps apart; rollout_steps: predictions N in a
-    row, each for the `chunk_steps` h actions of a chunk; dynamics_depth, dynamics_heads: of the dynamics'
-    transformer; goal_dim: width G of the instruction's vector; directions: random projections of SIGReg;
-    teacher: a timm model whose features are regressed from the latents, or `none`; teacher_pretrained:
-    download its weights, random ones otherwise; loss_weights, teacher_loss_weight: of each part of the loss.
+    tower: image tower, see `world_models.encoders.TOWERS`; num_latents: latent tokens K of a scene;
+    latent_heads: of the queries that read them; dim: width D of a token. history: moments T that are seen,
+    `chunk_steps` environment steps apart; rollout_steps: predictions N in a row, each for the `chunk_steps` h
+    actions of a chunk; dynamics_depth, dynamics_heads: of the dynamics' transformer; goal_dim: width G of the
+    instruction's vector; directions: random projections of SIGReg; teacher: a timm model whose features are
+    regressed from the latents, or `none`; teacher_pretrained: download its weights, random ones otherwise;
+    loss_weights, teacher_loss_weight: of each part of the loss.
     """
 
     preset: str = "tiny"
@@ -32,7 +34,7 @@ class JEPAConfig:
     chunk_steps: int = 12
     goal_dim: int = 64
     max_instruction_bytes: int = 256
-    directions: int = 256
+    directions: int = 64
     loss_weights: LossWeights = field(default_factory=LossWeights)
     teacher: str = "none"
     teacher_pretrained: bool = True

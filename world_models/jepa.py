@@ -103,7 +103,11 @@ class LatentWorldModel(nn.Module):
         steps = seen.is_pad.shape[1]
         moments = torch.cat([seen.history[:, -1:], seen.future, predicted], dim=1)
         flat = self.heads(moments.flatten(0, 1), seen.goal.repeat_interleave(2 * steps + 1, dim=0))
-        read = {name: value.unflatten(0, moments.shape[:2]) for name, value in vars(flat).items()}
+        read = {
+            name: value.unflatten(0, moments.shape[:2])
+            for name, value in vars(flat).items()
+            if value is not None  # a state, where there is none to read
+        }
         targets = vars(seen.outcomes) | {"value": None}
         if seen.outcomes.reward is not None:
             targets["value"] = read["value"][:, 1 : 1 + steps].detach()  # of the real moments

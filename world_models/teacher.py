@@ -21,12 +21,19 @@ class FrozenTeacher:
         """pretrained: download its weights; random ones otherwise, a control.
 
         Raises:
-            ValueError: timm has no model of that name.
+            ValueError: timm has no model of that name, or its weights cannot be had.
         """
         if not timm.is_model(name.split(".")[0]):
             raise ValueError(f"--model.teacher={name}: expected none or a timm model, such as resnet18")
-        self._model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0).eval().to(device)
-        self._model.requires_grad_(False)
+        try:
+            model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        except (OSError, RuntimeError) as error:  # no network, or nobody has trained this one
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(
+                f"--model.teacher={name}: its weights cannot be had ({reason}): expected a model that can be "
+                "downloaded, or --model.teacher_pretrained=false"
+            ) from error
+        self._model = model.eval().requires_grad_(False).to(device)
         settings = self._model.pretrained_cfg
         self._size: tuple[int, int] = settings["input_size"][1:]
         self._mean, self._deviation = (

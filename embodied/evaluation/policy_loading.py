@@ -18,7 +18,7 @@ from lerobot.utils.device_utils import is_torch_device_available
 import embodied.lerobot_plugin  # noqa: F401  (registers our policies)
 from embodied.errors import UserError
 from embodied.lerobot_plugin import SimulatedEnvConfig
-from embodied.training.checkpoint import load_checkpoint_folder
+from embodied.training.checkpoint import load_checkpoint_folder, read_json
 
 FIXED_BY_TRAINING = (
     "input_features",
@@ -78,6 +78,9 @@ def usable_device(device: str | None, flag: str = "--device") -> str:
 
 
 def _load_config(folder: Path, overrides: list[str]) -> Any:
+    kind = read_json(folder / "config.json").get("type")
+    if kind is not None and kind not in PreTrainedConfig.get_known_choices():
+        raise UserError(f"{folder}: holds a {kind}: expected a policy")
     names = sorted(item.name for item in fields(_read_config(folder, [])))
     for override in overrides:
         name = override.removeprefix("--").partition("=")[0]

@@ -90,7 +90,9 @@ def _summary(run: Run) -> list[str]:
     parts = list(dict.fromkeys(str(e.result["policy"]) for e in run.evaluations if e.result.get("policy")))
     parts = parts or list(
         dict.fromkeys(
-            str(policy["type"]) for t in run.trainings if (policy := t.settings.get("policy") or {})
+            str(trained["type"])
+            for t in run.trainings
+            if (trained := t.settings.get("policy") or t.settings.get("model") or {})
         )
     )
     tasks = {task["task"] for evaluation in run.evaluations for task in evaluation.result["tasks"]}

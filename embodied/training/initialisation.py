@@ -8,6 +8,7 @@ from torch import nn
 from embodied.errors import UserError
 from embodied.evaluation.world_model_loading import LoadedWorldModel
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from world_models.encoders import VisualEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +20,15 @@ def start_from_world_model(policy: nn.Module, world: LoadedWorldModel) -> None:
     says so.
 
     Raises:
-        UserError: the world model is one of other cameras, another action or another latent shape.
+        UserError: the world model is one of other cameras, another action or another latent shape, or the
+            policy sees with a VLM.
     """
     assert isinstance(policy, LatentVLAPolicy)
+    if not isinstance(policy.encoder, VisualEncoder):
+        raise UserError(
+            f"--policy.backbone={policy.config.backbone}: expected scratch with --policy.world_model_path, "
+            f"as the image tower of {world.folder} is no VLM's"
+        )
     _require_equal(policy, world)
     policy.encoder.load_state_dict(world.model.encoder.state_dict())
     if policy.foresight is None:

@@ -152,6 +152,14 @@ def test_a_world_model_of_another_action_size_is_refused(train_one: Train, polic
         start_from_world_model(policy, seven)
 
 
+def test_a_policy_that_sees_with_a_vlm_is_refused(train_one: Train, policy_config: Callable) -> None:
+    policy: Any = load_policy(train_one("policy", policy_config()), "cpu")[0]
+    policy.encoder, policy.config.backbone = torch.nn.Identity(), "pretrained"
+    world = load_world_model(train_one("world", world_config()), "cpu")
+    with pytest.raises(UserError, match=r"--policy\.backbone=pretrained: expected scratch with"):
+        start_from_world_model(policy, world)
+
+
 def test_whoever_does_not_read_the_path_refuses_it(policy_config: Callable) -> None:
     """LeRobot's own trainer builds policies straight from their configuration."""
     with pytest.raises(ValueError, match=r"--policy\.world_model_path=world: only `embodied train` reads it"):

@@ -153,7 +153,7 @@ def test_without_actions_it_cannot_know_where_the_square_goes(
 
 
 def test_films_are_learnt_from(configure: Callable, film: Path) -> None:
-    """Neither action nor state: no size of either, and outcomes that nobody told are no loss."""
+    """Neither action nor state: no size of either, and what nobody told is no loss."""
     result = train(configure(dataset=DatasetConfig(root=film), steps=2))
     world = load_world_model(Path(result["checkpoint"]), "cpu")
     assert (world.features.action_dim, world.features.state_dim) == (0, 0)
@@ -161,7 +161,7 @@ def test_films_are_learnt_from(configure: Callable, film: Path) -> None:
     assert world.model.rollout(latents, torch.zeros(2, 5, 2, 0)).shape == (2, 5, 3, 32)
     last = rows(Path(result["output_dir"]))[-1]
     assert "state_loss" not in last
-    assert last["success_loss"] == last["value_loss"] == 0
+    assert last["success_loss"] == last["reward_loss"] == 0
 
 
 def test_a_teacher_gives_targets_and_is_not_saved(configure: Callable) -> None:
@@ -255,7 +255,7 @@ def test_policies_and_world_models_are_not_taken_for_each_other(
     policy = train(acting)
     with pytest.raises(UserError, match=r"holds a latent_vla: expected a world model"):
         load_world_model(Path(policy["checkpoint"]), "cpu")
-    with pytest.raises(UserError, match=r"jepa"):
+    with pytest.raises(UserError, match=r"holds a jepa: expected a policy"):
         load_policy(world, "cpu")
     weights = world / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
