@@ -15,7 +15,7 @@ from embodied.config import EvaluateConfig
 from embodied.errors import UserError
 from embodied.evaluation.agents import make_agent
 from embodied.evaluation.floors import FLOORS
-from embodied.evaluation.policy_loading import check_fits, load_policy
+from embodied.evaluation.policy_loading import check_fits, load_planner, load_policy
 from embodied.evaluation.statistics import percentiles_ms
 from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
@@ -37,9 +37,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     env = require_simulated(config.env)
     if config.videos and config.output_dir is None:
         raise UserError(f"--videos={config.videos}: expected --output_dir as well, for the films")
-    policy, preprocessor, postprocessor = load_policy(
-        config.policy.path, config.device, config.policy_overrides
-    )
+    load = load_policy if config.policy.world_model_path is None else load_planner
+    policy, preprocessor, postprocessor = load(config.policy.folder, config.device, config.policy_overrides)
     check_fits(policy.config, env)
     agent = make_agent(policy, preprocessor, postprocessor)
     episodes = list_episodes(env, config.episodes, config.seed, recorded=config.videos)
@@ -137,7 +136,7 @@ def _run_floor(
 
 def _origin(config: EvaluateConfig) -> dict[str, Any]:
     """Which checkpoint, trained on which data, and what `provenance` says about this run."""
-    folder = resolve_checkpoint(config.policy.path)
+    folder = resolve_checkpoint(config.policy.folder)
     trained = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
     if (folder / MANIFEST).is_file():
         digest = read_json(folder / MANIFEST)["sha256"]
