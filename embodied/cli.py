@@ -99,7 +99,7 @@ VERBS = {
         config="CompareConfig",
         function="embodied.compare:compare",
         example="comparisons/gap.json --output_dir=runs/gap --results=results",
-        registers=("lerobot.policies",),
+        registers=("lerobot.policies", "embodied.training.world_models"),
         word="declaration",
     ),
     "report": Verb(

@@ -4,6 +4,7 @@ A unit is a data set, the training of a checkpoint with one seed, or a cell: the
 training seed in one condition. All of them go on where they were stopped.
 """
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterable
@@ -33,7 +34,7 @@ from embodied.evaluation.evaluate import list_episodes, run_agent, run_floor
 from embodied.evaluation.floors import EXPERT, run_expert
 from embodied.evaluation.policy_loading import check_fits, load_policy
 from embodied.evaluation.row_log import RowLog
-from embodied.evaluation.summary import Row, episode_rows
+from embodied.evaluation.summary import Row
 from embodied.lerobot_plugin import SimulatedEnvConfig
 from embodied.rollout import Episode, EpisodeResult
 from embodied.training.checkpoint import last_checkpoint, write_json
@@ -77,10 +78,11 @@ class Work:
                 units.append(data[name])
         units += [self._cell(condition, who) for condition in declaration.conditions for who in NOT_ARMS]
         for seed in declaration.training_seeds:
-            trained = {
-                name: self._training_unit(name, seed, data[declaration.data_of[name]])
-                for name in declaration.training
-            }
+            trained: dict[str, Unit] = {}
+            for name in sorted(declaration.training, key=lambda name: name in declaration.starts_from):
+                before = [trained[declaration.starts_from[name]]] if name in declaration.starts_from else []
+                needs = (data[declaration.data_of[name]], *before)
+                trained[name] = self._training_unit(name, seed, needs)
             units += trained.values()
             units += [
                 self._cell(condition, arm.name, seed, needs=(trained[arm.checkpoint],))
@@ -141,15 +143,20 @@ class Work:
         source = self._declaration.data[data]
         return source.dataset.root if isinstance(source, CollectConfig) else source.root
 
-    def _training_unit(self, checkpoint: str, seed: int, data: Unit) -> Unit:
+    def _training_unit(self, checkpoint: str, seed: int, needs: tuple[Unit, ...]) -> Unit:
         folder = training_folder(self._config.output_dir, checkpoint, seed)
         config = dataclasses.replace(self._declaration.training[checkpoint], output_dir=folder, seed=seed)
+        start = self._declaration.starts_from.get(checkpoint)
+        if start is not None:
+            policy: Any = copy.copy(config.policy)
+            policy.world_model_path = training_folder(self._config.output_dir, start, seed)
+            config = dataclasses.replace(config, policy=policy)
         return Unit(
             stage="train",
             label=f"training {checkpoint}, seed {seed}",
             is_done=partial(_is_trained, config),
             run=partial(_train, config),
-            needs=(data,),
+            needs=needs,
         )
 
     # --- episodes ---------------------------------------------------------------------------------
@@ -179,10 +186,19 @@ class Work:
         missing = {key: episode for key, episode in keys.items() if key not in self._rows}
 
         def note(result: EpisodeResult, *, alone: bool = False) -> None:
-            (row,) = episode_rows(who, [result])
-            times = [round(ms, 1) for ms in row["decision_ms"]]
-            more = {"condition": condition, "training_seed": seed, "alone": alone, "decision_ms": times}
-            self._note({**row, **more})
+            self._note(
+                {
+                    "condition": condition,
+                    "arm": who,
+                    "training_seed": seed,
+                    "task": result.episode.task,
+                    "env_seed": result.episode.seed,
+                    "success": result.success,
+                    "steps": result.steps,
+                    "alone": alone,
+                    "decision_ms": [round(seconds * 1000, 1) for seconds in result.decision_seconds],
+                }
+            )
 
         env, num_envs = self._declaration.conditions[condition], self._config.num_envs
         if who == EXPERT:

@@ -19,6 +19,7 @@ POINT = {"type": "fake_point"}
 TRAINED = {"steps": 1, "batch_size": 2, "mixed_precision": "no"}
 POLICY = {**LATENT_VLA, "device": "cpu", "chunk_size": 4, "n_action_steps": 4, "action_tokens": 2}
 IMAGINES = {"imagination": "latent", "world_model": True, "dynamics_depth": 1, "dynamics_heads": 2}
+WORLD = {"num_latents": 2, "dim": 16, "dynamics_depth": 1, "dynamics_heads": 2, "chunk_steps": 4}
 DECLARED: dict[str, Any] = {
     "name": "points",
     "data": {
@@ -28,7 +29,8 @@ DECLARED: dict[str, Any] = {
     },
     "training": {
         "none": {"data": "east", "policy": POLICY, **TRAINED},
-        "latent": {"data": "all", "policy": {**POLICY, **IMAGINES}, **TRAINED},
+        "latent": {"data": "all", "policy": {**POLICY, **IMAGINES}, "start_from": "world", **TRAINED},
+        "world": {"data": "all", "model": {**WORLD, "device": "cpu"}, **TRAINED},
     },
     "arms": {
         "none": {"checkpoint": "none"},
@@ -88,10 +90,12 @@ def test_everything_is_done_once_and_in_order(declare: Callable, worked: list[st
     config = declare(options={"results": Path("results")})
     result = compare(config)
     assert worked[:3] == ["complete_collection", "complete_collection", "merge_datasets"]
-    assert worked.count("train") == 4  # one checkpoint of two arms is trained once per seed
+    assert worked.count("train") == 6  # one checkpoint of two arms is trained once per seed
+    settings = json.loads(Path("out/training/latent-1/train_config.json").read_text())
+    assert settings["policy"]["world_model_path"] == "out/training/world-1"
     found = keys(Path("results/points.jsonl"))
     assert len(found) == len(set(found)) == 2 * 3 * (3 + 3 * 2)
-    assert (result["done"], result["units"]) == (3 + 2 * 3 + 2 * (2 + 2 * 3), 25)
+    assert (result["done"], result["units"]) == (3 + 2 * 3 + 2 * (3 + 2 * 3), 27)
     by_arm = rates(result)
     assert by_arm["plain", "expert"] == 1  # at step 10 of 12
     assert by_arm["short", "expert"] == 0

@@ -13,7 +13,8 @@
      "comparisons": [["plan", "none"]]}
 
 `data` takes the flags of `embodied collect`, or a `root` that exists, or data sets to `merge`; `training` the
-flags of `embodied train`; `conditions` those of an environment. An arm is a checkpoint with flags of its
+flags of `embodied train`, and `start_from`, an entry that trains a `model`, from whose checkpoint of the same
+seed a policy starts; `conditions` the flags of an environment. An arm is a checkpoint with flags of its
 policy that count at run time: several arms share one checkpoint, which is trained once per training seed.
 """
 
@@ -32,7 +33,7 @@ from embodied.evaluation.policy_loading import FIXED_BY_TRAINING
 from embodied.flags import parse_mapping
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
 
-CHOICE_DEFAULTS = {"env": "embodied_metaworld", "policy": "latent_vla"}
+CHOICE_DEFAULTS = {"env": "embodied_metaworld", "model": "jepa", "policy": "latent_vla"}
 SET_BY_COMPARE = {
     "data": ("dataset", "json"),
     "training": ("output_dir", "seed", "resume", "json", "env", "eval_freq"),
@@ -71,15 +72,16 @@ class Arm:
 class Declaration:
     """A declaration whose every part was found usable.
 
-    data: by name; data_of: data set of each checkpoint; training: per checkpoint, of seed 0; conditions:
-    environments; episodes: per task, condition and training seed; comparisons: (arm, against); declared: the
-    file's content.
+    data: by name; data_of: data set of each checkpoint; training: per checkpoint, of seed 0; starts_from:
+    the world model's checkpoint, for policies that start from one; conditions: environments; episodes: per
+    task, condition and training seed; comparisons: (arm, against); declared: the file's content.
     """
 
     name: str
     data: Mapping[str, CollectConfig | Recorded | Merged]
     data_of: Mapping[str, str]
     training: Mapping[str, TrainConfig]
+    starts_from: Mapping[str, str]
     arms: Mapping[str, Arm]
     conditions: Mapping[str, SimulatedEnvConfig]
     training_seeds: tuple[int, ...]
@@ -153,6 +155,11 @@ class _Parser:
             data=data,
             data_of={name: value["data"] for name, value in declared["training"].items()},
             training=training,
+            starts_from={
+                name: value["start_from"]
+                for name, value in declared["training"].items()
+                if "start_from" in value
+            },
             arms=self._each("arms", self._parse_arm),
             conditions=self._each("conditions", self._parse_condition),
             training_seeds=self._parse_seeds(),
@@ -221,16 +228,25 @@ class _Parser:
         self._refuse(place, value, SET_BY_COMPARE["training"])
         known = list(self._declared["data"])
         _require(value.get("data") in known, f"{place}.data", value.get("data"), f"one of {', '.join(known)}")
+        start, models = value.get("start_from"), self._checkpoints(of_models=True)
+        is_right = start is None or start in models
+        _require(is_right, f"{place}.start_from", start, f"one that trains a model, {', '.join(models)}")
         return self._training_config(place, name, value)
 
     def _training_config(self, place: str, name: str, value: Mapping[str, Any]) -> TrainConfig:
-        flags = {key: part for key, part in value.items() if key != "data"}
+        flags = {key: part for key, part in value.items() if key not in ("data", "start_from")}
         dataset = flags.get("dataset", {})
         _require(isinstance(dataset, dict), f"{place}.dataset", dataset, "a mapping")
         self._refuse(f"{place}.dataset", dataset, ("root",))
         flags["dataset"] = {**dataset, "root": str(self._root(value["data"]))}
         flags["output_dir"] = str(training_folder(self._output_dir, name, 0))
         return parse_mapping(TrainConfig, flags, source=place, choice_defaults=CHOICE_DEFAULTS)
+
+    def _checkpoints(self, *, of_models: bool) -> list[str]:
+        declared = self._declared["training"].items()
+        return [
+            name for name, value in declared if isinstance(value, dict) and ("model" in value) == of_models
+        ]
 
     def _root(self, data: str) -> Path:
         declared = self._declared["data"][data]
@@ -240,8 +256,8 @@ class _Parser:
         _require(name not in NOT_ARMS, place, value, f"another name than {', '.join(NOT_ARMS)}")
         _check_keys(place, value, {"checkpoint": True, "policy": False})
         checkpoint, policy = value["checkpoint"], value.get("policy", {})
-        training = self._declared["training"]
-        _require(checkpoint in training, f"{place}.checkpoint", checkpoint, f"one of {', '.join(training)}")
+        training, known = self._declared["training"], self._checkpoints(of_models=False)
+        _require(checkpoint in known, f"{place}.checkpoint", checkpoint, f"one of {', '.join(known)}")
         _require(isinstance(policy, dict), f"{place}.policy", policy, "a mapping")
         self._refuse(f"{place}.policy", policy, ("type", "device", *FIXED_BY_TRAINING))
         trained = training[checkpoint]

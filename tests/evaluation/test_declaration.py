@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import embodied.training.world_models  # noqa: F401  (registers the world models)
 from embodied.config import CollectConfig
 from embodied.errors import UserError
 from embodied.evaluation.declaration import Arm, Declaration, Merged, Recorded, read_declaration
@@ -24,7 +25,8 @@ GOOD: dict[str, Any] = {
     },
     "training": {
         "none": {"data": "left", "dataset": {"success_only": True}, "policy": {"device": "cpu"}, "steps": 7},
-        "latent": {"data": "both", "policy": LATENT, "optimizer": {"lr": 0.1}},
+        "latent": {"data": "both", "policy": LATENT, "optimizer": {"lr": 0.1}, "start_from": "world"},
+        "world": {"data": "old", "model": {"device": "cpu"}},
     },
     "arms": {
         "none": {"checkpoint": "none"},
@@ -61,7 +63,9 @@ def test_a_declaration_becomes_the_configurations_of_its_stages(read: Callable) 
     assert (none.steps, none.dataset.success_only, none.dataset.root) == (7, True, Path("out/data/left"))
     assert (latent.optimizer.lr, latent.dataset.root) == (0.1, Path("out/data/both"))
     assert latent.policy.imagination == "latent"
-    assert found.data_of == {"none": "left", "latent": "both"}
+    assert found.data_of == {"none": "left", "latent": "both", "world": "old"}
+    assert found.starts_from == {"latent": "world"}
+    assert found.training["world"].policy is None
     assert found.arms["plan"] == Arm(
         name="plan", checkpoint="latent", overrides=("--mode=plan", "--candidates=4")
     )
@@ -118,6 +122,8 @@ REMOVED = object()
         ("arms.plan.policy.mod", "x", "arms.plan: --policy.mod is no flag here: expected --policy.mode"),
         ("arms.plan.policy.intervention", "swap", "arms.plan: --policy.intervention=swap: expected one of"),
         ("arms.plan.policy.relative_actions", True, "arms.plan.policy.relative_actions: expected no such"),
+        ("arms.none.checkpoint", "world", 'arms.none.checkpoint="world": expected one of none, latent'),
+        ("training.none.start_from", "latent", 'training.none.start_from="latent": expected one that trains'),
         (
             "comparisons",
             [["plan", "noone"]],
