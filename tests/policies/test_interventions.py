@@ -152,7 +152,12 @@ def test_plan_mode_intervenes_where_imagination_counts(make_policy, make_batch, 
     policy.config.intervention = "mean"
     wanted = []
     score = policy.foresight.score
-    monkeypatch.setattr(policy.foresight, "score", lambda *given: wanted.append(given[3]) or score(*given))
+
+    def noted(*given, imagined=None, **more):
+        wanted.append(imagined)
+        return score(*given, imagined=imagined, **more)
+
+    monkeypatch.setattr(policy.foresight, "score", noted)
     policy.predict_action_chunk(batch, noise=noise)
     assert torch.equal(wanted[0], torch.full((2, 3, 32), 5.0))  # the first imagined scene
 
