@@ -94,6 +94,14 @@ VERBS = {
         overrides="policy",
         instead={"model": DIAGNOSE},
     ),
+    "compare": Verb(
+        summary="arms against each other over training and environment seeds, from one declaration",
+        config="CompareConfig",
+        function="embodied.compare:compare",
+        example="comparisons/gap.json --output_dir=runs/gap --results=results",
+        registers=("lerobot.policies", "embodied.training.world_models"),
+        word="declaration",
+    ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",
         config="ReportConfig",

@@ -193,11 +193,13 @@ class EvaluateConfig:
     """`embodied evaluate`: success rates of a checkpoint on given environment seeds, beside their floors.
 
     Episode i of every task uses environment seed `seed + i`. policy_overrides is filled by the command line.
+    calibration: data set from which `--policy.intervention` takes plans and instructions.
     """
 
     policy: CheckpointConfig
     env: EnvConfig
     policy_overrides: list[str] = field(default_factory=list)
+    calibration: DatasetConfig | None = None
     episodes: int = 50
     seed: int = 100_000
     num_envs: int | None = None
@@ -209,6 +211,33 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _at_least("episodes", self.episodes, 1)
+
+
+STAGES = ("data", "train", "evaluate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """`embodied compare DECLARATION`: arms against each other, over training seeds and environment seeds.
+
+    declaration: a JSON file, see `embodied.evaluation.declaration`; output_dir: data sets and checkpoints;
+    results: folder of `<name>.json` and of `<name>.jsonl`, a row per episode, output_dir if None; stage: only
+    data, train or evaluate; max_minutes: begin nothing more after that time. What is done already is kept.
+    """
+
+    declaration: Path
+    output_dir: Path
+    results: Path | None = None
+    stage: str = "all"
+    max_minutes: float | None = None
+    num_envs: int | None = None
+    device: str | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("all", *STAGES):
+            raise UserError(f"--stage={self.stage}: expected all or one of {', '.join(STAGES)}")
+        _at_least("max_minutes", self.max_minutes or 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,28 @@ def parse_flags(
     values = split_args(args)
     if CONFIG_PATH in values:
         path = Path(values.pop(CONFIG_PATH) or "")
-        values = _file_values(config_class, _read_file(path), "", defaults, path) | values
+        source = f"--{CONFIG_PATH}={path}"
+        values = _file_values(config_class, _read_file(path), "", defaults, source) | values
+    return _from_values(config_class, values, defaults)
+
+
+def parse_mapping(
+    config_class: type, data: Any, *, source: str, choice_defaults: Mapping[str, str] | None = None
+) -> Any:
+    """An instance of the dataclass `config_class` filled from nested JSON values.
+
+    Raises:
+        UserError: as `parse_flags` does, in a line that begins with `source`.
+    """
+    defaults = dict(choice_defaults or {})
+    try:
+        values = _file_values(config_class, data, "", defaults, "")
+        return _from_values(config_class, values, defaults)
+    except UserError as error:
+        raise UserError(f"{source}: {str(error).removeprefix(': ')}") from error
+
+
+def _from_values(config_class: type, values: Mapping[str, str | None], defaults: Mapping[str, str]) -> Any:
     known = {flag.name: flag for flag in list_flags(config_class, values, choice_defaults=defaults)}
     for name in values:
         if name not in known:
@@ -149,23 +170,23 @@ def _read_file(path: Path) -> Any:
 
 
 def _file_values(
-    config_class: type, data: Any, prefix: str, defaults: Mapping[str, str], path: Path
+    config_class: type, data: Any, prefix: str, defaults: Mapping[str, str], source: str
 ) -> dict[str, str | None]:
     """The file's nested values under dotted names, written as they would be in flags."""
     fields = {field.name: nested for field, _, nested in _fields(config_class)}
     values: dict[str, str | None] = {}
     if not isinstance(data, dict):
-        raise UserError(f"--{CONFIG_PATH}={path}: expected a mapping for {prefix or 'the whole file'}")
+        raise UserError(f"{source}: expected a mapping for {prefix or 'the whole file'}")
     for name, value in data.items():
         nested = fields.get(name)
         if nested is None:
             values[prefix + name] = value if isinstance(value, str) else json.dumps(value)
         elif value is not None:
             inner = f"{prefix}{name}"
-            if _is_choice(nested):
+            if _is_choice(nested) and isinstance(value, dict):
                 types_given = {f"{inner}.type": value["type"]} if "type" in value else {}
                 nested = _choose(nested, inner, types_given, defaults)
-            values |= _file_values(nested, value, f"{inner}.", defaults, path)
+            values |= _file_values(nested, value, f"{inner}.", defaults, source)
     return values
 
 

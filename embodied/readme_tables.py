@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embodied.evaluation.statistics import wilson_interval
+from embodied.reporting.comparisons import comparison_lines
 from embodied.reporting.formats import percent
 
 Result = Mapping[str, Any]
@@ -65,8 +66,15 @@ def imperfect_expert_table(results: Sequence[Result]) -> Table:
     return expert_table([{"rows": imperfect}])
 
 
+def comparison_table(results: Sequence[Result]) -> Table:
+    """Comparisons, one below the other: success per condition and arm, differences, decision time."""
+    tables = [comparison_lines(result) for result in results]
+    return [tables[0][0], *(line for table in tables for line in table[1:])]
+
+
 TABLES = {
     "bench": bench_table,
+    "comparison": comparison_table,
     "evaluation": evaluation_table,
     "experts": expert_table,
     "imperfect_experts": imperfect_expert_table,

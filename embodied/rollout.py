@@ -234,13 +234,15 @@ def rollout(
     expert_fns: Mapping[str, ExpertFn] | None = None,
     description: str = "rollout",
     progress: bool = True,
+    finished: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Run every episode to its end and return the results in the order of `episodes`.
 
     env_fns: per task, a picklable function that builds its environment (of gymnasium, with `advance`,
     `observe` and `task_description`; observation `pixels` a dict of pictures). num_envs: seats,
     `default_num_envs` if None; more than one run in processes of their own. expert_fns: per task,
-    a picklable function that makes its expert, who names the sub-goals of recorded episodes. A result
+    a picklable function that makes its expert, who names the sub-goals of recorded episodes. finished: told
+    of every episode when it ends, in that order. A result
     depends on its episode alone, not on num_envs (but for floating-point noise between batch sizes), unless
     a stateful agent draws random numbers.
     """
@@ -256,7 +258,7 @@ def rollout(
         disable=not progress,
     )
     with bar, _open_seats(env_fns, agent.chunk_steps, count, expert_fns) as seats:
-        return _Loop(seats, agent, episodes, bar).run()
+        return _Loop(seats, agent, episodes, bar, finished).run()
 
 
 @dataclass(kw_only=True)
@@ -270,9 +272,15 @@ class _Loop:
     """State of one rollout: which seat runs which episode."""
 
     def __init__(
-        self, seats: gym.vector.VectorEnv, agent: Agent, episodes: Sequence[Episode], bar: Any
+        self,
+        seats: gym.vector.VectorEnv,
+        agent: Agent,
+        episodes: Sequence[Episode],
+        bar: Any,
+        finished: Callable[[EpisodeResult], None] | None,
     ) -> None:
         self._seats: Any = seats
+        self._tell = finished
         self._agent = agent
         self._waiting = deque(enumerate(episodes))
         self._bar = bar
@@ -340,6 +348,8 @@ class _Loop:
                 seated.result.frames, seated.result.stages = recordings[seat]
         for seated in new.values():
             self._finished[seated.index] = seated.result
+            if self._tell is not None:
+                self._tell(seated.result)
         self._bar.update(len(new))
         if new:
             successes = sum(result.success for result in self._finished.values())

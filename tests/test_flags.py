@@ -9,7 +9,7 @@ import draccus
 import pytest
 
 from embodied.errors import UserError
-from embodied.flags import UNLESS, format_flags, list_flags, parse_flags, split_args
+from embodied.flags import UNLESS, format_flags, list_flags, parse_flags, parse_mapping, split_args
 
 
 @dataclass
@@ -236,6 +236,7 @@ def test_a_training_configuration_survives_its_file(tmp_path: Path) -> None:
         ("stepz: 5", "--stepz is no flag here: expected --steps"),
         ("shape: {type: blob}", "--shape.type=blob: expected one of circle, square"),
         ("store: 3", "expected a mapping for store."),
+        ("shape: 3", "expected a mapping for shape."),
         ("steps: [", "expected a JSON or YAML file that can be read"),
     ],
 )
@@ -247,3 +248,24 @@ def test_mistakes_in_a_file_are_named(text: str, named: str, tmp_path: Path) -> 
 
 def test_a_missing_file_is_named() -> None:
     assert refusal("--config_path=no.json").startswith("--config_path=no.json: expected")
+
+
+def test_a_mapping_is_read_like_a_file() -> None:
+    data = {"shape": {"type": "square", "side": 3}, "store": {"root": "a"}, "episodes": [1, 2]}
+    run = parse_mapping(Run, data, source="place", choice_defaults=DEFAULTS)
+    assert run == Run(store=Store(root=Path("a")), shape=Square(side=3), episodes=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"stepz": 5}, "place: --stepz is no flag here: expected --steps"),
+        ({"store": 3}, "place: expected a mapping for store."),
+        (3, "place: expected a mapping for the whole file"),
+        ({}, "place: --store.root is missing: expected a path"),
+    ],
+)
+def test_mistakes_in_a_mapping_name_its_place(data: Any, line: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse_mapping(Run, data, source="place", choice_defaults=DEFAULTS)
+    assert str(raised.value) == line

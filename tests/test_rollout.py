@@ -56,6 +56,24 @@ def test_success_ends_an_episode_inside_a_chunk() -> None:
     assert result.reward == pytest.approx(5.5)
 
 
+def test_episodes_are_told_of_as_they_end() -> None:
+    """Lengths 30, 4 and 5 on two seats: the first is the last to end."""
+    ended: list[int] = []
+    episodes = [Episode(task="east", seed=seed) for seed in (30, 4, 5)]
+    env_fns = {"east": PointEnv}
+    slow = EastAgent(speed=0.0)
+    results = rollout(
+        env_fns,
+        slow,
+        episodes,
+        num_envs=2,
+        progress=False,
+        finished=lambda result: ended.append(result.episode.seed),
+    )
+    assert ended == [4, 5, 30]
+    assert [result.episode.seed for result in results] == [30, 4, 5]
+
+
 def test_time_limit_ends_an_episode_without_success() -> None:
     (result,) = run(EastAgent(chunk_steps=3), [0], length=7)
     assert (result.success, result.steps, len(result.decision_seconds)) == (False, 7, 3)

@@ -57,14 +57,21 @@ def complete_collection(config: CollectConfig) -> dict[str, Any]:
     return _collect(config, refuse_complete=False)
 
 
+def is_complete(config: CollectConfig) -> bool:
+    """Whether the data set that `config` asks for lacks nothing."""
+    root = config.dataset.root
+    count = len(plan_jobs(config, require_simulated(config.env).tasks))
+    # A stop in the last commit leaves something to do, if only to finish that.
+    return count_episodes(root) == count and not is_unfinished(root)
+
+
 def _collect(config: CollectConfig, *, refuse_complete: bool) -> dict[str, Any]:
     env = require_simulated(config.env)
     jobs = plan_jobs(config, env.tasks)
     workers = _num_workers(config, len(jobs))
     root = config.dataset.root
     with claim(config):
-        # A stop in the last commit leaves something to do, if only to finish that.
-        was_complete = count_episodes(root) == len(jobs) and not is_unfinished(root)
+        was_complete = is_complete(config)
         writer = EpisodeWriter(root, env.env_fn(env.tasks[0])(), video=config.video)
         if refuse_complete and was_complete:
             raise UserError(

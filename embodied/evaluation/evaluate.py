@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lerobot.processor import PolicyProcessorPipeline
 from embodied.config import EvaluateConfig
 from embodied.errors import UserError
 from embodied.evaluation.agents import make_agent
+from embodied.evaluation.calibration import prepare_intervention
 from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.policy_loading import check_fits, load_planner, load_policy
 from embodied.evaluation.statistics import percentiles_ms
@@ -41,6 +42,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     load = load_policy if config.policy.world_model_path is None else load_planner
     policy, preprocessor, postprocessor = load(config.policy.folder, config.device, config.policy_overrides)
     check_fits(policy.config, env)
+    prepare_intervention(policy, preprocessor, config.calibration)
     agent = make_agent(policy, preprocessor, postprocessor)
     episodes = list_episodes(env, config.episodes, config.seed, recorded=config.videos)
     expert_fns = {task: env.expert_fn(task) for task in env.tasks} if config.videos else None
@@ -49,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     summary = summarise(rows)
     floors: dict[str, Any] = {}
     for name in FLOORS if config.floors else ():
-        floor_rows = _run_floor(name, env, episodes, config.num_envs)
+        floor_rows = episode_rows(name, run_floor(name, env, episodes, num_envs=config.num_envs))
         floors[name] = summarise(floor_rows)
         rows += floor_rows
     alone = run_agent(agent, env, episodes[:1], num_envs=1, description="latency")
@@ -114,25 +116,39 @@ def run_agent(
     num_envs: int | None = None,
     expert_fns: Mapping[str, ExpertFn] | None = None,
     description: str = "policy",
+    finished: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Roll `agent` out in `env`; torch's random state is as before afterwards.
 
-    expert_fns: makers of the experts that name the sub-goals of recorded episodes.
+    expert_fns: makers of the experts that name the sub-goals of recorded episodes; finished: told of every
+    episode when it ends.
     """
     env_fns = {task: env.env_fn(task) for task in env.tasks}
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         return rollout(
-            env_fns, agent, episodes, num_envs=num_envs, expert_fns=expert_fns, description=description
+            env_fns,
+            agent,
+            episodes,
+            num_envs=num_envs,
+            expert_fns=expert_fns,
+            description=description,
+            finished=finished,
         )
 
 
-def _run_floor(
-    name: str, env: SimulatedEnvConfig, episodes: Sequence[Episode], num_envs: int | None
-) -> list[Row]:
+def run_floor(
+    name: str,
+    env: SimulatedEnvConfig,
+    episodes: Sequence[Episode],
+    *,
+    num_envs: int | None = None,
+    finished: Callable[[EpisodeResult], None] | None = None,
+) -> list[EpisodeResult]:
+    """Roll one of FLOORS out, without films."""
     unrecorded = [dataclasses.replace(episode, record=False) for episode in episodes]
     agent = FLOORS[name](env.episode_length, env.env_fn(env.tasks[0])().actions_are_targets)
-    return episode_rows(name, run_agent(agent, env, unrecorded, num_envs=num_envs, description=name))
+    return run_agent(agent, env, unrecorded, num_envs=num_envs, description=name, finished=finished)
 
 
 def checkpoint_origin(path: Path, seed: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""What success costs nothing: agents that look at nothing, run on the same seeds as the policy.
+"""What success costs nothing, and what can be reached at all, on the same seeds as the policy.
 
-A whole episode is one chunk, so nothing is rendered but its ends.
+Floors are agents that look at nothing: a whole episode is one chunk, so nothing is rendered but its ends. The
+scripted expert sees the simulator's state, and nothing is rendered at all.
 """
 
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from embodied.rollout import Episode
+from embodied.rollout import Episode, EpisodeResult
+from envs.simulated import Expert, SimulatedEnv
 
 
 class _Blind:
@@ -51,3 +53,20 @@ class NoopAgent(_Blind):
 
 
 FLOORS = {"random": RandomAgent, "noop": NoopAgent}
+
+EXPERT = "expert"
+
+
+def run_expert(env: SimulatedEnv, expert: Expert, episode: Episode) -> EpisodeResult:
+    """One episode of the task's scripted expert, in an environment of that task."""
+    result = EpisodeResult(episode=episode, instruction=env.task_description)
+    env.restart(seed=episode.seed)
+    expert.reset()
+    is_over = False
+    while not is_over:
+        reward, terminated, truncated, info = env.advance(expert.act(env.privileged_state()))
+        is_over = terminated or truncated
+        result.steps += 1
+        result.reward += float(reward)
+        result.success |= bool(info["is_success"])
+    return result

@@ -89,6 +89,11 @@ def format_table(summary: Mapping[str, Any], floors: Mapping[str, Any]) -> str:
         )
     means = [f"{floor['success_rate']:.0%}" for floor in floors.values()]
     lines.append(["mean", f"{summary['success_rate']:.0%}", "", *means, "", ""])
+    return align(lines)
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     cells = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in cells)

@@ -70,14 +70,16 @@ class Training:
 class Run:
     """Everything a report shows.
 
-    collections: what `embodied collect` returned; settings: configurations by where they belong; notes: what
-    could not be read, and why; written: when the newest of its files was written, in seconds since 1970.
+    collections, comparisons: what `embodied collect` and `embodied compare` returned; settings:
+    configurations by where they belong; notes: what could not be read, and why; written: when the newest of
+    its files was written, in seconds since 1970.
     """
 
     root: Path
     evaluations: list[Evaluation] = field(default_factory=list)
     trainings: list[Training] = field(default_factory=list)
     collections: list[Result] = field(default_factory=list)
+    comparisons: list[Result] = field(default_factory=list)
     settings: dict[str, Result] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: float = 0.0
@@ -92,7 +94,7 @@ def read_run(root: Path) -> Run:
     if not root.is_dir():
         raise UserError(f"--run={root}: expected the folder of a training run, an evaluation or a quickstart")
     run = _Reader(root).read()
-    if not (run.evaluations or run.trainings or run.collections):
+    if not (run.evaluations or run.trainings or run.collections or run.comparisons):
         raise UserError(
             f"--run={root}: holds no result, training log or episodes: expected the output folder of "
             "`embodied train`, `evaluate` or `quickstart`" + "".join(f"; {note}" for note in run.notes[:1])
@@ -149,6 +151,8 @@ class _Reader:
     def _sort_in(self, part: Any, label: str, folder: Path) -> None:
         if is_evaluation(part):
             self._add(Evaluation(label=label, result=part))
+        elif _has(part, "name", "rates", "comparisons", "training_seeds"):
+            self._run.comparisons += [part] if part["rates"] else []
         elif _has(part, "samples_per_s", "checkpoint", "steps", "output_dir"):
             if part not in [result for _, result in self._trained]:
                 self._trained.append((folder, part))
@@ -208,7 +212,8 @@ class _Reader:
         return found
 
     def _read_episodes(self, path: Path) -> None:
-        rows = [row for row in self._lines(path) if _has(row, *ROW_KEYS)]
+        # Those of a comparison, which name their condition, are summed up in its result.
+        rows = [row for row in self._lines(path) if _has(row, *ROW_KEYS) and "condition" not in row]
         arms: dict[str, list[Row]] = {}
         for row in rows:
             arms.setdefault(row["arm"], []).append(row)

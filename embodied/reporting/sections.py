@@ -13,6 +13,7 @@ from markupsafe import Markup
 from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting import formats
+from embodied.reporting.comparisons import comparison
 from embodied.reporting.curves import training
 from embodied.reporting.media import select_films
 from embodied.reporting.origins import provenance, run_date
@@ -219,6 +220,7 @@ def settings(run: Run, media: int) -> Markup | None:
 
 
 SECTIONS = (
+    Section(name="comparison", title="Comparison", render=comparison),
     Section(name="success", title="Success by task", render=success, missing="No evaluation."),
     Section(
         name="rollouts",

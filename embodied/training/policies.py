@@ -27,7 +27,16 @@ from embodied.training.trainable import EpisodeRows, Trainable
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.processor_latent_vla import checked_statistics
 
-WHERE_IT_RUNS_OR_GOES = {"device", "push_to_hub", "repo_id", "private", "tags", "license", "pretrained_path"}
+WHERE_IT_RUNS_OR_GOES = {
+    "device",
+    "intervention",
+    "license",
+    "pretrained_path",
+    "private",
+    "push_to_hub",
+    "repo_id",
+    "tags",
+}
 """Fields of a policy's configuration that say nothing about the network that is trained."""
 
 

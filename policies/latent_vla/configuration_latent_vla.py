@@ -11,6 +11,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 from policies.latent_vla.backbone import BACKBONES
 from policies.latent_vla.imagination import IMAGINATIONS
+from policies.latent_vla.interventions import INTERVENTIONS
 from world_models import presets
 
 MODES = ("reactive", "imagine", "plan")
@@ -111,7 +112,8 @@ class LatentVLAConfig(PreTrainedConfig):
     draws `candidates` chunks at `proposal_temperature`, the share `exploration` of them as failed episodes
     acted, and takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see
     `RANKINGS`; planner: see `REFINERS`, `cem` takes `refinements` iterations of as many candidates again.
-    *_loss_weight: of a part of the loss beside the action's.
+    intervention: what takes the place of imagined scenes, see `interventions.INTERVENTIONS`. *_loss_weight:
+    of a part of the loss beside the action's.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
@@ -174,6 +176,7 @@ class LatentVLAConfig(PreTrainedConfig):
     ranking: str = "model"
     planner: str = "rank"
     refinements: int = 2
+    intervention: str = "none"
 
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
     relative_actions: bool = False
@@ -225,6 +228,7 @@ class LatentVLAConfig(PreTrainedConfig):
             "imagination": IMAGINATIONS,
             "ranking": RANKINGS,
             "planner": REFINERS,
+            "intervention": tuple(INTERVENTIONS),
         }
         for name, expected in choices.items():
             if getattr(self, name) not in expected:
@@ -241,6 +245,11 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(f"--policy.ranking={self.ranking}: expected model with --policy.planner=cem")
         if self.planner == "cem" and self.candidates < 3:
             raise ValueError(f"--policy.candidates={self.candidates}: expected at least 3 for cem")
+        if self.intervention != "none" and not self.imagines:
+            raise ValueError(
+                f"--policy.intervention={self.intervention}: expected --policy.mode=imagine, or plan with an "
+                "--policy.imagination_distance_weight, of a policy that was trained to imagine"
+            )
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
 
@@ -275,6 +284,12 @@ class LatentVLAConfig(PreTrainedConfig):
                 f"--policy.action_tokens={self.action_tokens}: "
                 f"expected a divisor of chunk_size={self.chunk_size}"
             )
+
+    @property
+    def imagines(self) -> bool:
+        """Whether imagined scenes have a say in what is decided."""
+        looks_ahead = self.mode == "plan" and self.imagination_distance_weight > 0
+        return self.imagination != "none" and (self.mode == "imagine" or looks_ahead)
 
     @property
     def state_size(self) -> int:

@@ -28,6 +28,7 @@ from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.imagination import Imagination
+from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
 from policies.latent_vla.parts import MAKERS, optimizer_groups
 from policies.latent_vla.refinement import refine
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
@@ -81,6 +82,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
                 width=self.backbone.width,
                 inert=config.imagination == "inert",
             )
+        self.calibration: Calibration | None = None
+        """What `config.intervention` takes plans and instructions from; not saved."""
         self.foresight: Foresight | None = None
         if config.world_model:
             self.foresight = Foresight(config, dataset_stats or {}, goal_dim=self.backbone.width)
@@ -178,7 +181,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
         if self.config.mode == "plan":
             return self._plan(batch, latents, state, noise)
-        context = self._think(batch, latents, state)
+        context = self._think(batch, latents, state, noise)
         chunk = self.head.sample(context.states, noise * self.config.temperature)
         return self._absolute(chunk, batch)
 
@@ -190,13 +193,45 @@ class LatentVLAPolicy(PreTrainedPolicy):
             self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
         return self._actions.popleft()
 
-    def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor) -> Context:
+    @torch.no_grad()
+    def imagine(self, batch: dict[str, Tensor]) -> Tensor:
+        """The plan (B, N, K, D) for observations of the present alone, whatever the mode; nothing is kept.
+
+        Raises ValueError if the policy was not trained to imagine.
+        """
+        if self.imagination is None:
+            raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
+        self.eval()
+        latents, state = (seen[:, -1:] for seen in self._observe(batch))
+        history = self.config.n_obs_steps
+        scene = self._scene(latents.expand(-1, history, -1, -1), state.expand(-1, history, -1))
+        return self.imagination.imagine(self.backbone, self.backbone.extend(self._read(batch), [scene]))
+
+    def _intervened(self, plan: Tensor, batch: dict[str, Tensor], scene: Tensor, noise: Tensor) -> Tensor:
+        """The plan (B, N, K, D), or what `config.intervention` puts in its place; noise: the decision's."""
+        backbone, imagination = self.backbone, self.imagination
+        assert imagination is not None
+
+        def imagine(tokens: Tensor, mask: Tensor) -> Tensor:
+            return imagination.imagine(backbone, backbone.extend(backbone.read(tokens, mask), [scene]))
+
+        imagined = Imagined(
+            plan=plan,
+            tokens=batch[OBS_LANGUAGE_TOKENS],
+            mask=batch[OBS_LANGUAGE_ATTENTION_MASK],
+            draw=draw_of(noise),
+            imagine=imagine,
+        )
+        return replace_plan(self.config.intervention, imagined, self.calibration)
+
+    def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Context:
         """All that the action head reads, in the present mode."""
         instruction, scene = self._read(batch), self._scene(latents, state)
         readout = self._readout(latents.new_zeros(len(latents), dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
             return self.backbone.extend(instruction, [scene, readout])
         plan = self.imagination.imagine(self.backbone, self.backbone.extend(instruction, [scene]))
+        plan = self._intervened(plan, batch, scene, noise)
         return self._read_plan(instruction, scene, plan, readout)
 
     @torch.no_grad()
@@ -233,7 +268,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         config = self.config
         instruction, scene = self._read(batch), self._scene(latents, state)
         context = self.backbone.extend(instruction, [scene])
-        explores = torch.zeros(len(state), dtype=torch.bool, device=state.device)
+        explores, drawn = torch.zeros(len(state), dtype=torch.bool, device=state.device), noise
         exploring = round(noise.shape[1] * config.exploration)
         noise = noise * config.proposal_temperature
         noise[:, 0] *= config.temperature  # the chunk that `reactive` would take is among them
@@ -245,7 +280,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         candidates = self._absolute(torch.cat(chunks, dim=1), batch)
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
-            imagined = self.imagination.imagine(self.backbone, context)[:, 0]
+            plan = self.imagination.imagine(self.backbone, context)
+            imagined = self._intervened(plan, batch, scene, drawn)[:, 0]
         goal = self.foresight.goal(self.backbone, instruction)
         return candidates, partial(self.foresight.score, latents, goal=goal, imagined=imagined)
 

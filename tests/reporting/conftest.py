@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embodied.evaluation.comparison import summarise_comparison
 from embodied.evaluation.summary import summarise, write_rows
 from embodied.evaluation.videos import save_recordings
 from embodied.reporting.run_folder import Run, read_run
@@ -80,6 +81,33 @@ def evaluation(**changes: Any) -> dict[str, Any]:
     result = {**summarise(policy_rows()), "floors": floors, "latency_ms": latency, "policy": "latent_vla"}
     result |= {"env": {"type": "fake", "width": 96}, "checkpoint": CHECKPOINT, "seed": 7, **ORIGIN}
     return {**result, **changes}
+
+
+def comparison_rows() -> list[dict[str, Any]]:
+    """Of 10 episodes `none` solves 2 with each of two seeds, `plan` 8, the expert all, chance none."""
+    solved = {("none", 0): 2, ("none", 1): 2, ("plan", 0): 8, ("plan", 1): 8}
+    solved |= {("expert", None): 10, ("random", None): 0}
+    return [
+        {
+            **row("east", number, number < count, arm),
+            "condition": "gap",
+            "training_seed": seed,
+            "alone": seed is not None,
+        }
+        for (arm, seed), count in solved.items()
+        for number in range(10)
+    ]
+
+
+def comparison_result() -> dict[str, Any]:
+    summary = summarise_comparison(comparison_rows(), [("plan", "none")])
+    return {"name": "gaps", **summary, "training_seeds": [0, 1], **ORIGIN}
+
+
+def write_comparison(folder: Path) -> None:
+    """What `embodied compare` leaves beside data and checkpoints."""
+    write_json(folder / "gaps.json", comparison_result())
+    write_rows([{"declaration": {}}, *comparison_rows()], folder / "gaps.jsonl")
 
 
 def write_json(path: Path, value: Any) -> None:
