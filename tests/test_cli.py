@@ -154,8 +154,8 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
     ("args", "expected"),
     [
         (["trian"], "quickstart, collect, inspect, train, evaluate, compare, report, doctor, bench"),
-        (["bench"], "bench envs, bench loader"),
-        (["bench", "speed"], "bench envs, bench loader"),
+        (["bench"], "bench envs, bench loader, bench infer"),
+        (["bench", "speed"], "bench envs, bench loader, bench infer"),
     ],
 )
 def test_an_unknown_command_is_answered_with_the_known(
