@@ -108,10 +108,12 @@ class LatentVLAConfig(PreTrainedConfig):
     imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control); imagined_steps: N
     future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
     top of the instruction for the action head, instead of carrying it. world_model: learn what actions do;
-    needed for `latent` imagination and for `plan`. mode: how to decide at run time, see `MODES`; `plan`
-    draws `candidates` chunks at `proposal_temperature`, the share `exploration` of them as failed episodes
-    acted, and takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see
-    `RANKINGS`; planner: see `REFINERS`, `cem` takes `refinements` iterations of as many candidates again.
+    needed for `latent` imagination and for `plan`. proprioceptive_latents: whether latents hold the state as
+    well, so that what is foreseen of the robot itself is as exact as its joints; goals then need a state too.
+    mode: how to decide at run time, see `MODES`; `plan` draws `candidates` chunks at `proposal_temperature`,
+    the share `exploration` of them as failed episodes acted (their score is lowered by exploration_cost), and
+    takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see `RANKINGS`;
+    planner: see `REFINERS`, `cem` takes `refinements` iterations of as many candidates again.
     intervention: what takes the place of imagined scenes, see `interventions.INTERVENTIONS`. *_loss_weight:
     of a part of the loss beside the action's.
 
@@ -161,6 +163,7 @@ class LatentVLAConfig(PreTrainedConfig):
     imagination_reads_instruction: bool = False
     imagination_loss_weight: float = 1.0
     world_model: bool = False
+    proprioceptive_latents: bool = False
     dynamics_depth: int = 0
     dynamics_heads: int = 0
     dynamics_loss_weight: float = 1.0
@@ -170,6 +173,7 @@ class LatentVLAConfig(PreTrainedConfig):
     candidates: int = 16
     proposal_temperature: float = 1.0
     exploration: float = 0.5
+    exploration_cost: float = 0.0
     reward_weight: float = 1.0
     value_weight: float = 0.0
     imagination_distance_weight: float = 0.0

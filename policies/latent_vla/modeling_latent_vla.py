@@ -58,6 +58,11 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.encoder, self.backbone, config = parts.encoder, parts.backbone, parts.config
         self.config: LatentVLAConfig = config
         self.embed_state = nn.Linear(config.state_size, config.dim)
+        self.sense = (
+            nn.Linear(config.state_size, config.num_latents * config.dim)
+            if config.proprioceptive_latents
+            else None
+        )
         self.history_embedding = nn.Parameter(torch.zeros(config.n_obs_steps, 1, config.dim))
         self.readout = nn.Parameter(torch.randn(1, config.dim) * 0.02)
         network = ActionTransformer(
@@ -252,7 +257,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
         config = self.config
         noise, refining = noise.split([config.candidates, noise.shape[1] - config.candidates], dim=1)
         candidates, score = self._propose(batch, latents, state, noise)
-        scores = score(candidates)
+        exploring = round(config.candidates * config.exploration)
+        cost = torch.arange(config.candidates, device=noise.device) >= config.candidates - exploring
+        scores = score(candidates) - config.exploration_cost * cost
         if config.planner == "cem":
             return refine(score, candidates, scores, refining)
         if config.ranking == "shuffled":
@@ -299,8 +306,12 @@ class LatentVLAPolicy(PreTrainedPolicy):
         images = stack_cameras([batch[key] for key in self.config.image_features])
         state = batch[OBS_STATE]
         if state.ndim == 2:
-            return self.encoder.encode(images).unsqueeze(1), state.unsqueeze(1)
-        return self.encoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2]), state
+            latents, state = self.encoder.encode(images).unsqueeze(1), state.unsqueeze(1)
+        else:
+            latents = self.encoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        if self.sense is not None:
+            latents = latents + self.sense(state).unflatten(-1, latents.shape[-2:])
+        return latents, state
 
     def _remember(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Append one look to the history, whose start repeats the first; latents, not frames, are kept."""
