@@ -55,7 +55,7 @@ def actions(behaviour: str, noise: float = 0.0) -> np.ndarray:
 
 def make_job(**changes: object) -> EpisodeJob:
     settings: dict = {"task": "reach", "behaviour": "expert", "index": 0, "seed": 0, "noise": 0.0}
-    return EpisodeJob(**(settings | {"keep_failures": False} | changes))
+    return EpisodeJob(**(settings | {"wanted": "success"} | changes))
 
 
 def test_the_expert_acts_cleanly() -> None:
@@ -96,6 +96,27 @@ def test_random_actions_fill_the_range_evenly() -> None:
     assert np.abs(drawn).max() <= 1
     assert drawn.mean(axis=0) == pytest.approx(np.zeros(4), abs=0.05)
     assert drawn.std() == pytest.approx(1 / np.sqrt(3), rel=0.03)
+
+
+def test_who_wanders_pursues_the_task_for_a_while_at_a_time_and_mostly_does_not() -> None:
+    shares = []
+    for seed in range(40):
+        noise = Noise(np.random.default_rng(seed), 0.0, robot(), wanders=True)
+        pursuit = np.array([2.0, 2.0, 2.0, 2.0])  # outside the range of whims
+        drawn = np.stack([noise.wander(pursuit) for _ in range(2000)])
+        pursues = drawn[:, 0] == 2
+        shares.append(pursues.mean())
+        changes = np.flatnonzero(np.abs(np.diff(drawn, axis=0)).sum(axis=1)) + 1
+        assert np.diff(changes).min() >= round(0.1 * 80)
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.06)
+    assert max(shares) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"), [("success", [True]), ("failure", [False]), ("any", [False, True])]
+)
+def test_a_job_accepts_what_it_wants(wanted: str, kept: list[bool]) -> None:
+    assert [outcome for outcome in (False, True) if make_job(wanted=wanted).accepts(outcome)] == kept
 
 
 def test_noise_of_targets_is_a_share_of_their_range() -> None:

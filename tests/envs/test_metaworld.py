@@ -9,7 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs.chunk import ChunkWrapper
-from envs.metaworld import MetaworldEnv
+from envs.metaworld import PUSH_BEGINS, PUSH_STEPS, REGIONS, MetaworldEnv
 from envs.metaworld_experts import make_expert
 from envs.metaworld_tasks import INSTRUCTIONS, MT10, MT50
 
@@ -209,6 +209,40 @@ def visual_model(task: str, goal_color: tuple[float, float, float] | None) -> di
     return {name: value.tolist() for name, value in fields.items() if isinstance(value, np.ndarray)}
 
 
+@pytest.mark.parametrize("task", ["reach", "drawer-open", "button-press-topdown"])
+def test_a_region_is_a_half_of_where_the_last_position_is_drawn(task: str) -> None:
+    drawn = {}
+    for region in REGIONS:
+        env = MetaworldEnv(task, region=region)
+        positions = []
+        for seed in range(30):
+            env.restart(seed=seed)
+            assert env._simulation is not None
+            positions.append(env._simulation._env._last_rand_vec[-3])
+        drawn[region] = positions
+    assert max(drawn["left"]) <= 0 <= min(drawn["right"])
+    assert min(drawn["all"]) < -0.05 < 0.05 < max(drawn["all"])
+
+
+def test_a_push_carries_the_hand_away_once_and_replays() -> None:
+    def path(pushed: bool) -> np.ndarray:
+        env = MetaworldEnv("reach", pushed=pushed, terminate_on_success=False)
+        env.restart(seed=3)
+        hands = [env.privileged_state()[:3]]
+        for _ in range(80):
+            env.advance(NO_ACTION)
+            hands.append(env.privileged_state()[:3])
+        return np.stack(hands)
+
+    still, pushed = path(False), path(True)
+    assert np.abs(still[-1] - still[0]).max() < 0.02
+    assert np.abs(pushed[-1] - pushed[0]).max() > 0.08
+    moving = np.flatnonzero(np.abs(np.diff(pushed, axis=0)).max(axis=1) > 0.004)
+    assert PUSH_BEGINS[0] <= moving[0] <= PUSH_BEGINS[1]
+    assert moving[-1] - moving[0] < 3 * PUSH_STEPS
+    assert np.array_equal(pushed, path(True))
+
+
 def test_one_goal_colour_makes_reach_push_and_pick_place_look_alike() -> None:
     reach, push, pick_place = (
         visual_model(task, (0.9, 0.8, 0.1)) for task in ("reach", "push", "pick-place")
@@ -255,6 +289,7 @@ def test_a_new_environment_can_be_pickled() -> None:
         ({"cameras": ()}, "one or more"),
         ({"cameras": ("corner", "corner")}, "each once"),
         ({"width": 4}, "4 x 96 pixels"),
+        ({"region": "middle"}, "'middle': expected one of all, left, right"),
         ({"max_episode_steps": 501}, "max_episode_steps=501: expected 1 to 500"),
         ({"max_episode_steps": 0}, "max_episode_steps=0"),
         ({"goal_color": (1.0, 2.0, 0.0)}, "three numbers from 0 to 1"),
