@@ -223,9 +223,10 @@ def _parse(verb: Verb, args: Sequence[str]) -> Any:
     if verb.overrides is None:
         return parse_flags(config_class, args, choice_defaults=CHOICE_DEFAULTS)
     group = f"{verb.overrides}."
+    known = {flag.name for flag in list_flags(config_class, {}, choice_defaults=CHOICE_DEFAULTS)}
     own, handed_on = [], []
     for name, value in split_args(args).items():
-        is_own = not name.startswith(group) or name == f"{group}path"
+        is_own = not name.startswith(group) or name in known
         text = "" if value is None else f"={value}"
         (own if is_own else handed_on).append(f"--{name if is_own else name.removeprefix(group)}{text}")
     config = parse_flags(config_class, own, choice_defaults=CHOICE_DEFAULTS)

@@ -10,6 +10,9 @@ from lerobot.envs.configs import EnvConfig
 from embodied.errors import UserError
 from embodied.flags import UNLESS
 
+PLANNING = "latent_mpc"
+"""Type of the policy that plans over a world model."""
+
 
 def _at_least(name: str, value: float, minimum: float) -> None:
     if value < minimum:
@@ -156,12 +159,33 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """A trained policy: `path` is a checkpoint folder or a run's output folder, ours or LeRobot's.
+    """A trained policy, or a world model to plan over.
 
-    Other `--policy.*` flags override fields of the policy's own configuration.
+    path: a checkpoint folder or a run's output folder, ours or LeRobot's; instead, with type `latent_mpc`,
+    world_model_path: the same of what holds the world model. Other `--policy.*` flags override fields of the
+    policy's own configuration.
     """
 
-    path: Path
+    path: Path | None = None
+    type: str | None = None
+    world_model_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None and self.world_model_path is None:
+            raise UserError("--policy.path is missing: expected a path")
+        if self.path is not None and self.world_model_path is not None:
+            raise UserError(f"--policy.world_model_path={self.world_model_path}: expected no --policy.path")
+        expected = None if self.world_model_path is None else PLANNING
+        if self.type != expected:
+            wanted = f"{PLANNING} with" if expected else f"no such flag without {PLANNING} and"
+            raise UserError(f"--policy.type={self.type}: expected {wanted} --policy.world_model_path")
+
+    @property
+    def folder(self) -> Path:
+        """The one of both paths that is given."""
+        folder = self.path or self.world_model_path
+        assert folder is not None
+        return folder
 
 
 @dataclass(frozen=True, kw_only=True)

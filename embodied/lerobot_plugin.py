@@ -12,7 +12,8 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv, freeze_after_episode_end
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
-import policies.latent_vla  # noqa: F401  (the import registers the policy)
+import policies.latent_mpc
+import policies.latent_vla  # noqa: F401  (the imports register the policies)
 from embodied.errors import UserError
 from embodied.rendering_backend import use_renderer
 from envs.metaworld_tasks import parse_tasks

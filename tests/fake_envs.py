@@ -144,3 +144,36 @@ class PointEnvConfig(SimulatedEnvConfig):
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         return {"length": self.episode_length}
+
+
+class GoalPointEnv(PointEnv):
+    """Shows where to go beside what is seen: x is 0.01 of the seed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert isinstance(self.observation_space, gym.spaces.Dict)
+        spaces = dict(self.observation_space.spaces)
+        self.observation_space = gym.spaces.Dict({**spaces, "goal": spaces["pixels"]})
+
+    def restart(self, *, seed: int | None = None) -> dict[str, Any]:
+        assert seed is not None
+        self.goal = seed / 100
+        return super().restart(seed=seed)
+
+    def observe(self) -> dict[str, Any]:
+        brightness = np.uint8(round(128 + 127 * self.goal))
+        goal = dict.fromkeys(self.cameras, np.full((SIZE, SIZE, 3), brightness, np.uint8))
+        return {**super().observe(), "goal": goal}
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        *_, truncated, _ = super().advance(action)
+        success = abs(self.position[0] - self.goal) < 0.03
+        return float(self.position[0]), bool(success), truncated, {"is_success": bool(success)}
+
+
+@EnvConfig.register_subclass("fake_goal_point")
+@dataclass
+class GoalPointEnvConfig(PointEnvConfig):
+    @property
+    def simulator(self) -> Simulator:
+        return Simulator(make_env=GoalPointEnv, make_expert=PointExpert)

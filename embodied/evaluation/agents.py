@@ -15,17 +15,22 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
 
 from embodied.rollout import Agent, Episode
+from policies.latent_mpc.configuration_latent_mpc import goal_key
 
 NOISE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
+    "latent_mpc": lambda config: config.noise_shape,
     "latent_vla": lambda config: config.noise_shape,
     "pi0": lambda config: (config.chunk_size, config.max_action_dim),
     "pi05": lambda config: (config.chunk_size, config.max_action_dim),
     "smolvla": lambda config: (config.chunk_size, config.max_action_dim),
 }
-"""Policies whose `predict_action_chunk` takes the noise it denoises: (H, A) per episode."""
+"""Policies whose `predict_action_chunk` takes the noise it denoises or searches with: a shape per episode."""
 
 CHUNKED = ("act", *NOISE_SHAPES)
 """Policies whose `predict_action_chunk` alone gives what `select_action` would hand out one by one."""
+
+WITH_HISTORY = ("latent_mpc", "latent_vla")
+"""Of these the policies that keep their history of observations by themselves, one look per chunk."""
 
 
 def make_agent(
@@ -33,7 +38,7 @@ def make_agent(
 ) -> Agent:
     """Choose how `policy` acts: by chunks where these are all it does, else by single steps."""
     config: Any = policy.config
-    looks_once_per_chunk = config.type in CHUNKED and (config.n_obs_steps == 1 or config.type == "latent_vla")
+    looks_once_per_chunk = config.type in CHUNKED and (config.n_obs_steps == 1 or config.type in WITH_HISTORY)
     ensembles = config.type == "act" and config.temporal_ensemble_coeff is not None
     if looks_once_per_chunk and not ensembles:
         return ChunkAgent(policy, preprocessor, postprocessor)
@@ -58,6 +63,9 @@ class _PolicyAgent:
 
     def _batch(self, observation: dict[str, Any], instructions: list[str]) -> dict[str, Any]:
         batch: dict[str, Any] = preprocess_observation(observation)
+        if "goal" in observation:
+            goal = preprocess_observation({"pixels": observation["goal"]})
+            batch |= {goal_key(camera): picture for camera, picture in goal.items()}
         batch["task"] = instructions
         return self._preprocessor(batch)
 
@@ -84,7 +92,8 @@ class ChunkAgent(_PolicyAgent):
     ) -> None:
         super().__init__(policy, preprocessor, postprocessor)
         self.chunk_steps: int = self._config.n_action_steps
-        self.stateful: bool = self._config.n_obs_steps > 1
+        goes_on = self._config.type == "latent_mpc" and self._config.goes_on
+        self.stateful: bool = self._config.n_obs_steps > 1 or goes_on
 
     def act(
         self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]

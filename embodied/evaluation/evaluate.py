@@ -16,7 +16,7 @@ from embodied.config import EvaluateConfig
 from embodied.errors import UserError
 from embodied.evaluation.agents import make_agent
 from embodied.evaluation.floors import FLOORS
-from embodied.evaluation.policy_loading import check_fits, load_policy
+from embodied.evaluation.policy_loading import check_fits, load_planner, load_policy
 from embodied.evaluation.statistics import percentiles_ms
 from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
@@ -38,9 +38,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     env = require_simulated(config.env)
     if config.videos and config.output_dir is None:
         raise UserError(f"--videos={config.videos}: expected --output_dir as well, for the films")
-    policy, preprocessor, postprocessor = load_policy(
-        config.policy.path, config.device, config.policy_overrides
-    )
+    load = load_policy if config.policy.world_model_path is None else load_planner
+    policy, preprocessor, postprocessor = load(config.policy.folder, config.device, config.policy_overrides)
     check_fits(policy.config, env)
     agent = make_agent(policy, preprocessor, postprocessor)
     episodes = list_episodes(env, config.episodes, config.seed, recorded=config.videos)
@@ -64,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
         "policy": policy.config.type,
         "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
-        **checkpoint_origin(config.policy.path, config.seed),
+        **checkpoint_origin(config.policy.folder, config.seed),
     }
     if config.output_dir is not None:
         write_json(config.output_dir / "evaluation.json", result)

@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import draccus
 import torch
 from draccus.utils import DraccusException
 from lerobot.configs.policies import PreTrainedConfig
@@ -19,6 +20,7 @@ import embodied.lerobot_plugin  # noqa: F401  (registers our policies)
 from embodied.errors import UserError
 from embodied.lerobot_plugin import SimulatedEnvConfig
 from embodied.training.checkpoint import load_checkpoint_folder
+from policies.latent_mpc import LatentMPCConfig
 
 FIXED_BY_TRAINING = (
     "input_features",
@@ -30,6 +32,8 @@ FIXED_BY_TRAINING = (
     "vlm_config",
     "vlm_image_size",
     "vlm_layers",
+    "world_model",
+    "world_model_path",
 )
 """Fields that the saved processors or weights answer for: changed here, they would do nothing, or harm."""
 
@@ -44,10 +48,7 @@ def load_policy(path: Path, device: str | None = None, overrides: list[str] | No
     overrides: flags of the policy's own configuration, such as `--n_action_steps=4`. Every file is checked
     against the manifest. Raises UserError for a folder, a configuration or weights that cannot be used.
     """
-    folder = load_checkpoint_folder(path)
-    for name in ("config.json", "model.safetensors", *PROCESSORS):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder}: has no {name}: expected a complete checkpoint")
+    folder = _complete_checkpoint(path)
     config = _load_config(folder, [*(overrides or []), f"--device={usable_device(device)}"])
     config.pretrained_path = folder
     try:
@@ -61,6 +62,33 @@ def load_policy(path: Path, device: str | None = None, overrides: list[str] | No
         preprocessor_overrides={"device_processor": {"device": config.device}},
     )
     return policy, preprocessor, postprocessor
+
+
+def load_planner(path: Path, device: str | None = None, overrides: list[str] | None = None) -> LoadedPolicy:
+    """Make a `latent_mpc` policy over the world model of a checkpoint; arguments as for `load_policy`.
+
+    Its processors are the checkpoint's own. Raises UserError for a folder or a flag that cannot be used,
+    ValueError for a checkpoint without a world model that fits.
+    """
+    folder = _complete_checkpoint(path)
+    arguments = [*(overrides or []), f"--device={usable_device(device)}", f"--world_model_path={folder}"]
+    _check_overrides([item.name for item in fields(LatentMPCConfig)], overrides or [])
+    try:
+        config = draccus.parse(LatentMPCConfig, args=arguments)
+    except (DraccusException, TypeError, ValueError) as error:
+        raise UserError(f"{' '.join(arguments)}: {_detail(error)}") from error
+    policy = get_policy_class(config.type)(config).to(config.device).eval()
+    preprocessor, postprocessor = make_pre_post_processors(config)
+    return policy, preprocessor, postprocessor
+
+
+def _complete_checkpoint(path: Path) -> Path:
+    """The checkpoint folder that `path` means, verified; UserError naming a file that it lacks."""
+    folder = load_checkpoint_folder(path)
+    for name in ("config.json", "model.safetensors", *PROCESSORS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: has no {name}: expected a complete checkpoint")
+    return folder
 
 
 def usable_device(device: str | None, flag: str = "--device") -> str:
@@ -78,22 +106,31 @@ def usable_device(device: str | None, flag: str = "--device") -> str:
 
 
 def _load_config(folder: Path, overrides: list[str]) -> Any:
-    names = sorted(item.name for item in fields(_read_config(folder, [])))
+    _check_overrides([item.name for item in fields(_read_config(folder, []))], overrides)
+    return _read_config(folder, overrides)
+
+
+def _check_overrides(names: list[str], overrides: list[str]) -> None:
+    """Raise UserError naming the first flag that is no field, or is fixed by training."""
     for override in overrides:
         name = override.removeprefix("--").partition("=")[0]
         if name.partition(".")[0] not in names:
-            raise UserError(f"--policy.{name}: expected one of {', '.join(names)}")
+            raise UserError(f"--policy.{name}: expected one of {', '.join(sorted(names))}")
         if name.partition(".")[0] in FIXED_BY_TRAINING:
             raise UserError(f"--policy.{name}: is fixed by training, expected no such flag here")
-    return _read_config(folder, overrides)
 
 
 def _read_config(folder: Path, overrides: list[str]) -> Any:
     try:
         return PreTrainedConfig.from_pretrained(folder, cli_overrides=overrides)
     except (DraccusException, TypeError, ValueError) as error:
-        detail = str(error).strip().split("\n")[0]
-        raise UserError(f"{' '.join([str(folder / 'config.json'), *overrides])}: {detail}") from error
+        raise UserError(f"{' '.join([str(folder / 'config.json'), *overrides])}: {_detail(error)}") from error
+
+
+def _detail(error: Exception) -> str:
+    """What is wrong, in one line: draccus says that a class was refused, and its cause says why."""
+    reason = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+    return str(reason).strip().split("\n")[0]
 
 
 def check_fits(config: PreTrainedConfig, env: SimulatedEnvConfig) -> None:

@@ -29,5 +29,5 @@ PLANNERS: dict[str, Callable[[PlannerConfig], Planner]] = {
 def make_planner(name: str, config: PlannerConfig) -> Planner:
     """The planner of that name in `PLANNERS`; ValueError with the valid names for any other."""
     if name not in PLANNERS:
-        raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}")
+        raise ValueError(f"planner={name}: expected one of {', '.join(PLANNERS)}")
     return PLANNERS[name](config)

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -57,22 +58,23 @@ def spend(config: PlannerConfig, milliseconds: float, small: Timing, large: Timi
 
 
 def measure(search: Callable[[int], object], device: torch.device) -> tuple[Timing, Timing]:
-    """Median timings of `search(candidates)`, one iteration, at both `SIZES`, after a first untimed one."""
+    """Timings of `search(candidates)`, one iteration, at both `SIZES`."""
+    small, large = (
+        Timing(candidates=size, seconds=seconds_of(partial(search, size), device)) for size in SIZES
+    )
+    return small, large
 
-    def seconds(candidates: int) -> float:
+
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """Median duration of `run()`, the device's part included, after a first time that does not count."""
+    durations = []
+    for _ in range(1 + REPEATS):
         _wait(device)
         started = time.perf_counter()
-        search(candidates)
+        run()
         _wait(device)
-        return time.perf_counter() - started
-
-    small, large = SIZES
-    for size in SIZES:
-        search(size)
-    return (
-        Timing(candidates=small, seconds=statistics.median(seconds(small) for _ in range(REPEATS))),
-        Timing(candidates=large, seconds=statistics.median(seconds(large) for _ in range(REPEATS))),
-    )
+        durations.append(time.perf_counter() - started)
+    return statistics.median(durations[1:])
 
 
 def _wait(device: torch.device) -> None:

@@ -137,7 +137,7 @@ def test_a_plan_is_shifted_by_what_was_executed():
 
 
 def test_an_unknown_planner_names_the_valid_ones():
-    with pytest.raises(ValueError, match="planner 'cme': expected one of cem, icem, mppi, gradient"):
+    with pytest.raises(ValueError, match="planner=cme: expected one of cem, icem, mppi, gradient"):
         make_planner("cme", CONFIG)
 
 
