@@ -3,7 +3,6 @@
 Written by hand: the picture's brightness is x, actions move by a tenth of themselves, value is x.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +77,3 @@ def point_processors() -> tuple[Any, Any]:
     unit = {"mean": torch.zeros(2), "std": torch.ones(2)}
     assert config.normalization_mapping == NORMALIZATION
     return make_pre_post_processors(config, dataset_stats={"observation.state": unit, "action": unit})
-
-
-Rollout = Callable[..., list[float]]

@@ -19,7 +19,7 @@ from tests.fake_envs import PointEnvConfig
 def test_lerobot_finds_our_policy_and_environment_by_the_distribution_name() -> None:
     register_third_party_plugins()
     assert distribution("lerobot_policy_embodied").metadata["Name"] == "lerobot_policy_embodied"
-    assert "latent_vla" in PreTrainedConfig.get_known_choices()
+    assert {"latent_mpc", "latent_vla"} <= PreTrainedConfig.get_known_choices().keys()
     assert EnvConfig.get_choice_class("embodied_metaworld") is EmbodiedMetaworldEnv
 
 

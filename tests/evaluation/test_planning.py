@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lerobot.envs.configs import EnvConfig
+from safetensors.torch import save_model
 
 from embodied import cli
 from embodied.config import CheckpointConfig, EvaluateConfig
@@ -15,11 +16,19 @@ from embodied.errors import UserError
 from embodied.evaluation.agents import make_agent
 from embodied.evaluation.evaluate import evaluate, run_agent
 from embodied.evaluation.policy_loading import load_planner, load_policy
+from embodied.evaluation.world_model_loading import load_world_model
 from embodied.rollout import Episode
+from embodied.training.checkpoint import write_json
+from embodied.training.world_models import WorldModelFeatures, description
 from policies.latent_mpc.worlds import WORLDS
+from policies.latent_vla.processor_latent_vla import make_processors
+from policies.latent_vla.tokenizer import VOCABULARY
 from tests.fake_envs import SIZE, GoalPointEnvConfig, PointEnvConfig
-from tests.point_world import PointWorld, make_point_policy, point_processors
+from tests.point_world import INPUTS, OUTPUTS, PointWorld, make_point_policy, point_processors
+from world_models.config import JEPAConfig, Sizes
+from world_models.from_pixels import JEPA
 
+NUMBERS = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0}
 VLA = {"world_model": True, "imagination": "latent"}
 
 
@@ -84,6 +93,54 @@ def test_a_planner_over_a_checkpoint_is_saved_and_acts_the_same(
     np.testing.assert_array_equal(actions[0], actions[1])
 
 
+@pytest.fixture
+def saved_jepa(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an untrained world model of the point's environment, with or without actions."""
+
+    def save(*, actions: bool = True) -> Path:
+        features = WorldModelFeatures(input_features=INPUTS, output_features=OUTPUTS if actions else {})
+        sizes = Sizes(cameras=1, action_dim=features.action_dim, state_dim=2, vocabulary=VOCABULARY)
+        torch.manual_seed(0)
+        model = JEPA(
+            JEPAConfig(dim=16, num_latents=2, latent_heads=2, dynamics_heads=2, chunk_steps=3), sizes
+        )
+        for parameter in model.parameters():  # an untrained one foresees no change
+            torch.nn.init.normal_(parameter, std=0.1)
+        unit = {name: torch.full((2,), value) for name, value in NUMBERS.items()}
+        statistics = {"observation.state": unit, "action": unit}
+        folder = tmp_path / "jepa"
+        for part in make_processors(features, statistics, device="cpu", max_instruction_bytes=256):
+            part.save_pretrained(folder)
+        write_json(folder / "config.json", description(model, features))
+        save_model(model, str(folder / "model.safetensors"))
+        return folder
+
+    return save
+
+
+def test_a_planner_foresees_what_a_world_model_trained_alone_foresees(saved_jepa: Callable) -> None:
+    folder = saved_jepa()
+    policy, _, _ = load_planner(folder, "cpu")
+    world = load_world_model(folder, "cpu")
+    images, chunks = torch.rand(2, 1, 3, SIZE, SIZE), torch.randn(2, 1, 3, 2)
+    latents = world.model.encode(images)
+    assert torch.equal(policy.world.encode(images), latents)
+    expected = world.model.rollout(latents[:, None], chunks)
+    assert torch.equal(policy.world.rollout(latents[:, None], chunks), expected)
+    assert policy.bounds.tolist() == [[-1.0, -1.0], [1.0, 1.0]]
+
+
+def test_a_planner_over_a_world_model_trained_alone_is_saved_and_runs(
+    saved_jepa: Callable, tmp_path: Path
+) -> None:
+    for part in load_planner(saved_jepa(), "cpu", ["--reward_weight=1", "--candidates=8", "--elites=2"]):
+        part.save_pretrained(tmp_path / "mpc")
+    agent = make_agent(*load_policy(tmp_path / "mpc", "cpu"))
+    episodes = [Episode(task="east", seed=seed) for seed in (20, 50)]
+    results = run_agent(agent, GoalPointEnvConfig(episode_length=6), episodes, num_envs=1)
+    assert all(result.reward != 0 for result in results)
+
+
 def test_evaluate_plans_over_the_world_model_of_a_checkpoint(save_checkpoint: Callable) -> None:
     folder = save_checkpoint("latent_vla", **VLA)
     config = EvaluateConfig(
@@ -138,6 +195,7 @@ def test_flags_that_name_no_policy_are_refused(given: dict, message: str) -> Non
         (VLA, ["--world_model={}"], r"--policy\.world_model: is fixed by training"),
         (VLA, ["--n_action_steps=13"], "n_action_steps=13: expected 1 to 12"),
         ({"world_model": True}, ["--goal=imagined"], "the world model imagines nothing"),
+        (VLA, ["--goal=image", "--goal_over=max"], "goal_over=max: expected one of final"),
         ({}, [], "a latent_vla without a world model: expected one trained with"),
     ],
 )
@@ -147,3 +205,17 @@ def test_a_planner_that_cannot_be_is_named_in_one_line(
     with pytest.raises(ValueError, match=message) as caught:
         load_planner(save_checkpoint("latent_vla", **trained), "cpu", flags)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("actions", "flags", "message"),
+    [
+        (True, ["--goal=imagined"], "the world model imagines nothing"),
+        (False, [], "a world model of films without actions: expected one trained with actions"),
+    ],
+)
+def test_a_world_model_that_cannot_do_what_is_asked_is_refused(
+    saved_jepa: Callable, actions: bool, flags: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_planner(saved_jepa(actions=actions), "cpu", flags)
