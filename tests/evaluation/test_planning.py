@@ -22,7 +22,7 @@ from embodied.training.checkpoint import write_json
 from embodied.training.world_models import WorldModelFeatures, description
 from policies.latent_mpc.worlds import WORLDS
 from policies.latent_vla.processor_latent_vla import make_processors
-from policies.latent_vla.tokenizer import VOCABULARY
+from policies.latent_vla.tokenizer import VOCABULARY, ByteTokenizerStep
 from tests.fake_envs import SIZE, GoalPointEnvConfig, PointEnvConfig
 from tests.point_world import INPUTS, OUTPUTS, PointWorld, make_point_policy, point_processors
 from world_models.config import JEPAConfig, Sizes
@@ -109,7 +109,8 @@ def saved_jepa(tmp_path: Path) -> Callable[..., Path]:
         unit = {name: torch.full((2,), value) for name, value in NUMBERS.items()}
         statistics = {"observation.state": unit, "action": unit}
         folder = tmp_path / "jepa"
-        for part in make_processors(features, statistics, device="cpu", max_instruction_bytes=256):
+        tokenizer = ByteTokenizerStep(max_length=256)
+        for part in make_processors(features, statistics, device="cpu", tokenizer=tokenizer):
             part.save_pretrained(folder)
         write_json(folder / "config.json", description(model, features))
         save_model(model, str(folder / "model.safetensors"))
