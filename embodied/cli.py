@@ -56,6 +56,7 @@ DIAGNOSE = Verb(
     config="DiagnoseConfig",
     function="embodied.evaluation.diagnostics.diagnose:diagnose",
     example="--model.path=runs/mt10 --dataset.root=data/held_out --env.task=mt10",
+    overrides="model",
 )
 VERBS = {
     "quickstart": Verb(

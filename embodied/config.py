@@ -244,19 +244,23 @@ class CompareConfig:
 class DiagnoseConfig:
     """`embodied evaluate --model.path=CHECKPOINT`: what its world model knows, each number beside its floor.
 
-    model: a checkpoint that holds a world model. diagnostics: comma list of `rollout` (error against horizon,
-    on held-out episodes of `dataset`), `probes` (positions read out of latents), `ranking` (of chunks,
-    against the simulator) and `surprise` (at impossible edits), the last three in `env`. horizon: chunks that
-    a rollout goes ahead at most; episodes: per task, for probes (a quarter held out) and surprise; states,
-    candidates: for ranking, shared among the tasks. Environment seeds lie from `seed` to `seed` + 40,000.
+    model: a checkpoint that holds a world model; other `--model.*` flags override fields of a policy's own
+    configuration, and are gathered in model_overrides. diagnostics: comma list of `rollout` (error against
+    horizon, on held-out episodes of `dataset`), `probes` (positions read out of latents), `ranking` (of
+    chunks, against the simulator) and `surprise` (at impossible edits), the last three in `env`.
+    horizon: chunks that a rollout goes ahead at most; probe_episodes: per task, a quarter of them held out;
+    edited_episodes: per task, for surprise; states: for ranking, shared among the tasks; candidates: chunks
+    in each. Environment seeds lie between `seed` and `seed` + 40,000.
     """
 
     model: CheckpointConfig
     env: EnvConfig
     dataset: DatasetConfig | None = None
+    model_overrides: list[str] = field(default_factory=list)
     diagnostics: str = "rollout,probes,ranking,surprise"
     horizon: int = 16
-    episodes: int = 40
+    probe_episodes: int = 200
+    edited_episodes: int = 40
     states: int = 100
     candidates: int = 64
     seed: int = 300_000
@@ -265,7 +269,8 @@ class DiagnoseConfig:
     json: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, minimum in (("horizon", 1), ("episodes", 16), ("states", 2), ("candidates", 3)):
+        least = {"horizon": 1, "probe_episodes": 16, "edited_episodes": 2, "states": 2, "candidates": 3}
+        for name, minimum in least.items():
             _at_least(name, getattr(self, name), minimum)
 
 

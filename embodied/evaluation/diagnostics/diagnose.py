@@ -11,14 +11,16 @@ from embodied.config import DatasetConfig, DiagnoseConfig
 from embodied.data.cache import FrameCache
 from embodied.errors import UserError
 from embodied.evaluation.agents import make_agent
+from embodied.evaluation.diagnostics.holders import Held, load_held
 from embodied.evaluation.diagnostics.horizon import horizon_errors
-from embodied.evaluation.diagnostics.model import LoadedModel, check_dataset, check_env, load_model
+from embodied.evaluation.diagnostics.model import check_dataset, check_env
 from embodied.evaluation.diagnostics.printout import format_diagnostics
 from embodied.evaluation.diagnostics.probes import probe_scenes
 from embodied.evaluation.diagnostics.ranking import rank_candidates
 from embodied.evaluation.diagnostics.scenes import Stage
 from embodied.evaluation.diagnostics.surprise import surprise_at_edits
 from embodied.evaluation.evaluate import checkpoint_origin
+from embodied.evaluation.policy_loading import check_fits
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
 from embodied.training.checkpoint import read_json, resolve_checkpoint, write_json
 
@@ -32,7 +34,7 @@ class Subject:
     """All that a diagnostic may use: the model, the data set if there is one, the simulated tasks."""
 
     config: DiagnoseConfig
-    model: LoadedModel
+    model: Held
     cache: FrameCache | None
     stages: list[Stage]
     movers: tuple[str, ...]
@@ -51,7 +53,7 @@ def _rollout(subject: Subject) -> dict[str, Any]:
 
 
 def _probes(subject: Subject) -> dict[str, Any]:
-    world, episodes = subject.model.world, subject.config.episodes
+    world, episodes = subject.model.world, subject.config.probe_episodes
     return probe_scenes(world, subject.stages, episodes=episodes, seed=subject.seed("probes"))
 
 
@@ -70,7 +72,7 @@ def _ranking(subject: Subject) -> dict[str, Any]:
 
 
 def _surprise(subject: Subject) -> dict[str, Any]:
-    world, episodes = subject.model.world, subject.config.episodes
+    world, episodes = subject.model.world, subject.config.edited_episodes
     return surprise_at_edits(world, subject.stages, episodes=episodes, seed=subject.seed("surprise"))
 
 
@@ -94,8 +96,10 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
     """
     names = _chosen(config.diagnostics)
     env = require_simulated(config.env)
-    model = load_model(config.model.path, config.device)
-    check_env(model, env)
+    model = load_held(config.model.path, config.device, config.model_overrides)
+    check_env(model.world, env)
+    if model.policy is not None:
+        check_fits(model.policy[0].config, env)
     if "ranking" in names and model.proposer is None:
         raise UserError("--diagnostics=ranking: expected a checkpoint that proposes chunks, a latent_vla")
     cache = _open_held_out(config.dataset, model, config.model.path) if "rollout" in names else None
@@ -126,7 +130,7 @@ def _chosen(text: str) -> list[str]:
     return names
 
 
-def _open_held_out(dataset: DatasetConfig | None, model: LoadedModel, path: Path) -> FrameCache:
+def _open_held_out(dataset: DatasetConfig | None, model: Held, path: Path) -> FrameCache:
     if dataset is None:
         others = ",".join(name for name in DIAGNOSTICS if name != "rollout")
         raise UserError(

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from lerobot.utils.constants import ACTION
 from torch import Tensor
-from tqdm import tqdm
 
 from embodied.data.cache import FrameCache
 from embodied.evaluation.diagnostics.measures import bootstrap
 from embodied.evaluation.diagnostics.model import WorldModelUnderTest, see
+from embodied.evaluation.diagnostics.scenes import counted
 
 
 def moments(step: int, history: int, stride: int) -> list[int]:
@@ -81,7 +81,8 @@ def horizon_errors(
 ) -> dict[str, Any]:
     """Roll out over the episodes of a data set. Returns `horizons`, see `by_horizon`, and `episodes`."""
     errors, copied, episodes = [], [], []
-    for episode in tqdm(cache.episodes, desc="rollout error", unit="episode"):
+    for index in counted(len(cache.episodes), "rollout error"):
+        episode = cache.episodes[index]
         rows = np.flatnonzero(cache.columns["episode_index"] == episode)
         if len(rows) <= world.chunk_steps:
             continue

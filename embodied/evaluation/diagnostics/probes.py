@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from embodied.evaluation.diagnostics.measures import r_squared
 from embodied.evaluation.diagnostics.model import Encode, WorldModelUnderTest, see
 from embodied.evaluation.diagnostics.regression import REGRESSORS, Regressor
-from embodied.evaluation.diagnostics.scenes import Stage, Watched, watch
+from embodied.evaluation.diagnostics.scenes import Stage, Watched, counted, watch
 
 HELD_OUT = 4
 """One episode in so many is held out."""
@@ -56,8 +55,8 @@ def probe_scenes(
     rows: list[dict[str, Any]] = []
     for stage in stages:
         watched = [
-            watch(stage, seed + index, MOVERS[index % len(MOVERS)], max(1, world.chunk_steps // 2))
-            for index in tqdm(range(episodes), desc=f"probes {stage.task}", unit="episode")
+            watch(stage, seed + index, MOVERS[index % len(MOVERS)], world.chunk_steps)
+            for index in counted(episodes, f"probes {stage.task}")
         ]
         rows += probe_task(stage.task, watched, {"r2": world.encode, "floor": untrained}, list(world.cameras))
     return {"landmarks": rows, "summary": summarise_probes(rows)}

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from embodied.errors import UserError
 from embodied.evaluation.diagnostics.horizon import moments
 from embodied.evaluation.diagnostics.measures import bootstrap, spearman
 from embodied.evaluation.diagnostics.model import Proposer, WorldModelUnderTest
 from embodied.evaluation.diagnostics.regression import REGRESSORS
-from embodied.evaluation.diagnostics.scenes import Stage, reach
+from embodied.evaluation.diagnostics.scenes import Stage, counted, reach
 from envs.simulated import SimulatedEnv
 
 FOLDS = 5
@@ -156,7 +156,7 @@ def _try_out(
 ) -> dict[str, np.ndarray]:
     rows: list[tuple[np.ndarray, ...]] = []
     seeds = iter(range(seed, seed + states * MOST_ATTEMPTS))
-    for index in tqdm(range(states), desc=f"ranking {stage.task}", unit="state"):
+    for index in counted(states, f"ranking {stage.task}", "state"):
         looks = _find_state(world, stage, movers[index % len(movers)], seeds)
         noise = np.random.default_rng([seed, index]).standard_normal((candidates, *proposer.noise_shape))
         chunks, scores = proposer.propose(looks, stage.env.task_description, noise.astype(np.float32))
@@ -175,7 +175,7 @@ def _find_state(world: WorldModelUnderTest, stage: Stage, mover: str, seeds: Ite
         looks = reach(stage, seed, mover, steps, moments(steps, world.history, world.stride))
         if looks is not None:
             return looks
-    raise ValueError(
+    raise UserError(
         f"--env.task={stage.task}: {MOST_ATTEMPTS} episodes per state were solved on the way: expected others"
     )
 
@@ -186,6 +186,9 @@ def dense_returns(env: SimulatedEnv, chunks: np.ndarray) -> np.ndarray:
     returns = np.zeros(len(chunks))
     for index, chunk in enumerate(chunks):
         for action in chunk:
-            returns[index] += env.advance(action)[0]
+            reward, terminated, truncated, _ = env.advance(action)
+            returns[index] += reward
+            if terminated or truncated:
+                break
         env.restore(snapshot)
     return returns

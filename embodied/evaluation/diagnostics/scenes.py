@@ -3,12 +3,14 @@
 All that is seen depends on seeds alone. F frames, H, W picture size, A action size.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from lerobot.utils.constants import OBS_IMAGES
+from tqdm import tqdm
 
 from embodied.data.behaviours import BEHAVIOURS, Noise
 from embodied.evaluation.diagnostics.model import Observation
@@ -21,6 +23,12 @@ NOISE = 0.3
 
 Act = Callable[[int], np.ndarray]
 """The action at a step of the episode, (A,)."""
+
+
+def counted(number: int, what: str, unit: str = "episode") -> Iterable[int]:
+    """`range(number)` with a progress bar, redrawn often on a terminal and seldom in a log file."""
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(range(number), desc=what, unit=unit, mininterval=interval, maxinterval=interval)
 
 
 def pictures_of(observations: Iterable[Observation]) -> dict[str, np.ndarray]:
@@ -76,7 +84,8 @@ class Stage:
         """How many steps an expert takes, those of a whole episode if it fails. Nothing is rendered."""
         act = self.begin(seed, behaviour)
         for step in range(self.length):
-            if self.env.advance(act(step))[3]["is_success"]:
+            _, terminated, truncated, info = self.env.advance(act(step))
+            if terminated or truncated or info["is_success"]:
                 return step + 1
         return self.length
 
@@ -108,7 +117,8 @@ def watch(stage: Stage, seed: int, behaviour: str, every: int) -> Watched:
         if step % every == 0:
             observations.append(stage.env.observe())
             landmarks.append(stage.env.landmarks())
-        if stage.env.advance(act(step))[3]["is_success"]:
+        _, terminated, truncated, info = stage.env.advance(act(step))
+        if terminated or truncated or info["is_success"]:
             break
     return Watched(
         pictures=pictures_of(observations),
@@ -121,13 +131,15 @@ def reach(
 ) -> list[Observation] | None:
     """Act for `steps` steps; returns what was seen at the steps `looks`, in their order.
 
-    None if the task was solved on the way: there is little left to tell chunks apart by.
+    None if the episode ended, or the task was solved, on the way: then chunks hardly differ any more.
     """
     act, wanted = stage.begin(seed, behaviour), list(looks)
     seen: dict[int, Observation] = {}
     for step in range(steps + 1):
         if step in wanted:
             seen[step] = stage.env.observe()
-        if step < steps and stage.env.advance(act(step))[3]["is_success"]:
-            return None
+        if step < steps:
+            _, terminated, truncated, info = stage.env.advance(act(step))
+            if terminated or truncated or info["is_success"]:
+                return None
     return [seen[step] for step in wanted]

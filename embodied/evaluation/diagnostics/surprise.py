@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from embodied.evaluation.diagnostics.horizon import moments
 from embodied.evaluation.diagnostics.measures import auroc, bootstrap
 from embodied.evaluation.diagnostics.model import Observation, WorldModelUnderTest, see
-from embodied.evaluation.diagnostics.scenes import Stage, pictures_of
+from embodied.evaluation.diagnostics.scenes import Stage, counted, pictures_of
 from envs.simulated import SimulatedEnv
 
 EDITS: dict[str, Callable[[SimulatedEnv, np.random.Generator], None]] = {
@@ -154,7 +153,7 @@ def surprise_at_edits(
     normal: list[Surprise] = []
     edited: dict[str, list[Surprise]] = {kind: [] for kind in EDITS}
     for stage in stages:
-        for index in tqdm(range(episodes), desc=f"surprise {stage.task}", unit="episode"):
+        for index in counted(episodes, f"surprise {stage.task}"):
             filmed = film(world, stage, seed + index, MOVERS[index % len(MOVERS)])
             if filmed is None:
                 continue
