@@ -52,7 +52,7 @@ class PolicyWorldModel:
         """An encoder of the same architecture that has learned nothing."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            fresh = LatentVLAPolicy(self._policy.config).encoder.to(self.device).eval()
+            fresh = LatentVLAPolicy(self._policy.config).to(self.device).eval().encoder
         return lambda pictures: fresh.encode(
             stack_cameras([pictures[name] for name in self.cameras]).to(self.device)
         )
