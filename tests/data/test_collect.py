@@ -96,12 +96,17 @@ def test_failures_are_kept_on_request_and_marked(tmp_path: Path) -> None:
 
 
 def test_jobs_come_by_task_then_behaviour(tmp_path: Path) -> None:
-    config = configure(tmp_path, task="reach,push", episodes=2, random_episodes=1)
+    config = configure(tmp_path, task="reach,push", episodes=2, random_episodes=1, wandering_episodes=1)
     jobs = plan_jobs(config, ("reach", "push"))
-    assert [(job.task, job.behaviour, job.index, job.keep_failures) for job in jobs] == [
+    assert [(job.task, job.behaviour, job.index, job.wanted) for job in jobs] == [
         (task, *rest)
         for task in ("reach", "push")
-        for rest in (("expert", 0, False), ("expert", 1, False), ("random", 0, True))
+        for rest in (
+            ("expert", 0, "success"),
+            ("expert", 1, "success"),
+            ("random", 0, "any"),
+            ("wandering", 0, "failure"),
+        )
     ]
 
 
