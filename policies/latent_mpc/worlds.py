@@ -68,6 +68,11 @@ class LatentVLAWorld(World):
                 "a latent_vla without a world model: expected one trained with --policy.world_model=true"
             )
         config = policy.config
+        if config.proprioceptive_latents:
+            raise ValueError(
+                "a latent_vla with proprioceptive_latents=true, whose goals need a state: "
+                "expected one without"
+            )
         self.encoder, self.backbone, self.foresight = policy.encoder, policy.backbone, policy.foresight
         self.imagination = policy.imagination if config.imagination == "latent" else None
         self.embed_state, self.history_embedding = policy.embed_state, policy.history_embedding

@@ -44,7 +44,16 @@ class PolicyWorldModel:
         self._unit = postprocessor(torch.ones(1, self.action_size))[0] - self._offset
 
     def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
-        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1]."""
+        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1].
+
+        Raises:
+            UserError: the policy's latents hold more than pictures.
+        """
+        if self._policy.config.proprioceptive_latents:
+            raise UserError(
+                "--model.path: a latent_vla with proprioceptive_latents=true, whose latents hold a state "
+                "beside the pictures: expected --diagnostics=ranking"
+            )
         images = stack_cameras([pictures[name] for name in self.cameras])
         return self._policy.encoder.encode(images.to(self.device))
 
