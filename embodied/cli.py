@@ -103,6 +103,13 @@ VERBS = {
         registers=("lerobot.policies", "embodied.training.world_models"),
         word="declaration",
     ),
+    "imagine": Verb(
+        summary="what a checkpoint imagines and foresees, beside what came, for the report",
+        config="ImagineConfig",
+        function="embodied.imagining.run:imagine",
+        example="--policy.path=runs/mt10 --env.task=reach --output_dir=runs/mt10/imagine",
+        overrides="policy",
+    ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",
         config="ReportConfig",

@@ -275,6 +275,35 @@ class DiagnoseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImagineConfig:
+    """`embodied imagine`: what a checkpoint expects of an episode, beside what came, in pictures and numbers.
+
+    Episode i of every task uses environment seed `seed + i`. dataset: frames from which a small decoder
+    learns to draw latents, what the checkpoint was trained on if None; decoder_steps: for how long. The
+    decoder is kept in output_dir and used again. policy_overrides is filled by the command line.
+    """
+
+    policy: CheckpointConfig
+    env: EnvConfig
+    output_dir: Path
+    policy_overrides: list[str] = field(default_factory=list)
+    dataset: DatasetConfig | None = None
+    episodes: int = 1
+    decoder_steps: int = 600
+    seed: int = 100_000
+    device: str | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("episodes", self.episodes, 1)
+        _at_least("decoder_steps", self.decoder_steps, 1)
+        if self.policy.world_model_path is not None:
+            raise UserError(
+                f"--policy.world_model_path={self.policy.world_model_path}: expected --policy.path instead"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """`embodied bench envs|loader|infer`: a speed ratio, ours over the peer's, timed in turn in one run.
 

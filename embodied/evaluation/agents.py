@@ -29,6 +29,9 @@ NOISE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
 CHUNKED = ("act", *NOISE_SHAPES)
 """Policies whose `predict_action_chunk` alone gives what `select_action` would hand out one by one."""
 
+Watch = Callable[[dict[str, Any], dict[str, Any], torch.Tensor | None, torch.Tensor], None]
+"""Told of every decision: the observation, the batch and noise that the policy took, its chunk (B, H, A)."""
+
 WITH_HISTORY = ("latent_mpc", "latent_vla")
 """Of these the policies that keep their history of observations by themselves, one look per chunk."""
 
@@ -89,8 +92,10 @@ class ChunkAgent(_PolicyAgent):
         policy: PreTrainedPolicy,
         preprocessor: PolicyProcessorPipeline,
         postprocessor: PolicyProcessorPipeline,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__(policy, preprocessor, postprocessor)
+        self._watch = watch
         self.chunk_steps: int = self._config.n_action_steps
         goes_on = self._config.type == "latent_mpc" and self._config.goes_on
         self.stateful: bool = self._config.n_obs_steps > 1 or goes_on
@@ -102,8 +107,10 @@ class ChunkAgent(_PolicyAgent):
         with torch.inference_mode(), self._autocast():
             batch = self._batch(observation, instructions)
             noise = self._noise(episodes, looks)
-            chunk = self._policy.predict_action_chunk(batch, **noise)[:, : self.chunk_steps]
-            return self._in_units(chunk)
+            chunk = self._policy.predict_action_chunk(batch, **noise)
+            if self._watch is not None:
+                self._watch(observation, batch, noise.get("noise"), chunk)
+            return self._in_units(chunk[:, : self.chunk_steps])
 
     def _noise(self, episodes: list[Episode], looks: list[int]) -> dict[str, torch.Tensor]:
         if self._config.type not in NOISE_SHAPES:

@@ -61,11 +61,18 @@ def _in_turn(films: Iterable[Film]) -> list[Film]:
 
 def _forms(film: Film) -> Iterable[Embedded]:
     """The film, then its filmstrip: whichever of them can be read."""
-    if film.film is not None and (poster := last_frame(film.film)) is not None:
-        video = data_uri("video/mp4", film.film.read_bytes())
-        yield Embedded(film=film, video=video, image=data_uri("image/jpeg", poster))
-    if film.strip is not None and (strip := _as_jpeg(film.strip)) is not None:
-        yield Embedded(film=film, image=data_uri("image/jpeg", strip))
+    if (video := film_form(film)) is not None:
+        yield video
+    if film.strip is not None and (strip := picture_form(film.strip)) is not None:
+        yield Embedded(film=film, image=strip)
+
+
+def film_form(film: Film) -> Embedded | None:
+    """The film with its poster, None if there is none that can be read."""
+    if film.film is None or (poster := last_frame(film.film)) is None:
+        return None
+    video = data_uri("video/mp4", film.film.read_bytes())
+    return Embedded(film=film, video=video, image=data_uri("image/jpeg", poster))
 
 
 def _size(embedded: Embedded) -> int:
@@ -84,10 +91,11 @@ def last_frame(film: Path) -> bytes | None:
     return None if picture is None else _jpeg(picture.to_image())
 
 
-def _as_jpeg(picture: Path) -> bytes | None:
+def picture_form(picture: Path) -> str | None:
+    """A picture as an address that needs no file, None if it cannot be read."""
     try:
         with Image.open(picture) as image:
-            return _jpeg(image.convert("RGB"))
+            return data_uri("image/jpeg", _jpeg(image.convert("RGB")))
     except OSError:
         return None
 

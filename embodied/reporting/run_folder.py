@@ -70,9 +70,9 @@ class Training:
 class Run:
     """Everything a report shows.
 
-    collections, comparisons: what `embodied collect` and `embodied compare` returned; settings:
-    configurations by where they belong; notes: what could not be read, and why; written: when the newest of
-    its files was written, in seconds since 1970.
+    collections, comparisons: what `embodied collect` and `embodied compare` returned; imagined: what
+    `embodied imagine` returned, and its folder; settings: configurations by where they belong; notes: what
+    could not be read, and why; written: when the newest of its files was written, in seconds since 1970.
     """
 
     root: Path
@@ -80,6 +80,7 @@ class Run:
     trainings: list[Training] = field(default_factory=list)
     collections: list[Result] = field(default_factory=list)
     comparisons: list[Result] = field(default_factory=list)
+    imagined: list[tuple[Result, Path]] = field(default_factory=list)
     settings: dict[str, Result] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: float = 0.0
@@ -94,7 +95,8 @@ def read_run(root: Path) -> Run:
     if not root.is_dir():
         raise UserError(f"--run={root}: expected the folder of a training run, an evaluation or a quickstart")
     run = _Reader(root).read()
-    if not (run.evaluations or run.trainings or run.collections or run.comparisons):
+    found = (run.evaluations, run.trainings, run.collections, run.comparisons, run.imagined)
+    if not any(found):
         raise UserError(
             f"--run={root}: holds no result, training log or episodes: expected the output folder of "
             "`embodied train`, `evaluate` or `quickstart`" + "".join(f"; {note}" for note in run.notes[:1])
@@ -156,6 +158,10 @@ class _Reader:
         elif _has(part, "samples_per_s", "checkpoint", "steps", "output_dir"):
             if part not in [result for _, result in self._trained]:
                 self._trained.append((folder, part))
+        elif _has(part, "imagined", "decoder", "mode"):
+            # With --json the same lies in two files; pictures lie beside one of them.
+            if all((folder / row["film"]).is_file() for row in part["imagined"]):
+                self._run.imagined.append((part, folder))
         elif _has(part, "fingerprint", "frames", "tasks") and part not in self._run.collections:
             self._run.collections.append(part)
 

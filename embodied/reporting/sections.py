@@ -15,6 +15,7 @@ from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting import formats
 from embodied.reporting.comparisons import comparison
 from embodied.reporting.curves import training
+from embodied.reporting.imagined import imagined
 from embodied.reporting.media import select_films
 from embodied.reporting.origins import provenance, run_date
 from embodied.reporting.run_folder import Evaluation, Result, Run
@@ -228,6 +229,7 @@ SECTIONS = (
         render=rollouts,
         missing="No films: `embodied evaluate --videos=N --output_dir=DIR` keeps N per task.",
     ),
+    Section(name="imagined", title="Imagination and foresight", render=imagined),
     Section(name="training", title="Training", render=training, missing="No training log."),
     Section(name="latency", title="Decision time", render=latency, missing="No decision times."),
     Section(name="episodes", title="Episodes", render=episodes, missing="No episode rows."),

@@ -125,6 +125,9 @@ class LatentVLAConfig(PreTrainedConfig):
     world_model_path: checkpoint of a world model that was trained alone (`embodied train --model.type=jepa`),
     from which image tower and queries start, and the dynamics if the policy has one like it. `embodied train`
     reads and clears it before a policy is built.
+
+    save_predicted_video: LeRobot's evaluation writes a film of the scenes that the policy expects at the end
+    of each chunk, drawn by video_decoder, a file that `embodied imagine` wrote for this checkpoint.
     """
 
     preset: str = "tiny"
@@ -187,6 +190,8 @@ class LatentVLAConfig(PreTrainedConfig):
     relative_exclude_joints: list[str] = field(default_factory=lambda: ["gripper"])
     push_to_hub: bool = False  # type: ignore[assignment]
     world_model_path: Path | None = None
+    save_predicted_video: bool = False
+    video_decoder: Path | None = None
 
     optimizer_lr: float = 1e-3
     optimizer_weight_decay: float = 1e-4
@@ -253,6 +258,11 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(
                 f"--policy.intervention={self.intervention}: expected --policy.mode=imagine, or plan with an "
                 "--policy.imagination_distance_weight, of a policy that was trained to imagine"
+            )
+        if self.save_predicted_video and not (self.world_model and self.video_decoder):
+            raise ValueError(
+                "--policy.save_predicted_video=true: expected a policy with a world model, and "
+                "--policy.video_decoder=FILE, which `embodied imagine` writes"
             )
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")

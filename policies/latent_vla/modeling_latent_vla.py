@@ -30,6 +30,7 @@ from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
 from policies.latent_vla.parts import MAKERS, optimizer_groups
+from policies.latent_vla.predicted_video import film, load_decoder
 from policies.latent_vla.refinement import refine
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
 from policies.latent_vla.trajectories import is_exploration
@@ -102,6 +103,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         """Forget the action queue and the history: call at every episode's start."""
         self._actions: deque[Tensor] = deque()
         self._history: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.config.n_obs_steps)
+        self._expected: Tensor | None = None
+        self.last_predicted_latents: Tensor | None = None
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -196,20 +199,40 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise, **kwargs)
             self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
+            if self.config.save_predicted_video:
+                self._expected = self._expect(batch, chunk)
+        self.last_predicted_latents = self._expected  # LeRobot takes it away after every action
         return self._actions.popleft()
+
+    def _expect(self, batch: dict[str, Tensor], chunk: Tensor) -> Tensor:
+        """The scene at the chunk's end, (B, K, 1, D): imagined in mode `imagine`, foreseen in the others."""
+        latents, state = (torch.cat(part, dim=1) for part in zip(*self._history, strict=True))
+        if self.config.mode == "imagine" and self.config.imagination == "latent":
+            assert self.imagination is not None
+            context = self.backbone.extend(self._read(batch), [self._scene(latents, state)])
+            return self.imagination.imagine(self.backbone, context)[:, 0].unsqueeze(2)
+        assert self.foresight is not None
+        return self.foresight.model.step(latents, chunk).unsqueeze(2)
+
+    def decode_predicted_latents(self, latents: Tensor) -> Tensor:
+        """LeRobot's film, (F, H, V * W, 3) uint8, of the first environment's latents (B, K, F, D)."""
+        assert self.config.video_decoder is not None
+        return film(load_decoder(self.config.video_decoder), latents)
 
     @torch.no_grad()
     def imagine(self, batch: dict[str, Tensor]) -> Tensor:
-        """The plan (B, N, K, D) for observations of the present alone, whatever the mode; nothing is kept.
+        """The plan (B, N, K, D) for the last T looks, or for the present alone, whatever the mode.
 
-        Raises ValueError if the policy was not trained to imagine.
+        Nothing is kept. Raises ValueError if the policy was not trained to imagine.
         """
         if self.imagination is None:
             raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
         self.eval()
-        latents, state = (seen[:, -1:] for seen in self._observe(batch))
-        history = self.config.n_obs_steps
-        scene = self._scene(latents.expand(-1, history, -1, -1), state.expand(-1, history, -1))
+        latents, state = self._observe(batch)
+        if latents.shape[1] == 1:
+            history = self.config.n_obs_steps
+            latents, state = latents.expand(-1, history, -1, -1), state.expand(-1, history, -1)
+        scene = self._scene(latents, state)
         return self.imagination.imagine(self.backbone, self.backbone.extend(self._read(batch), [scene]))
 
     def _intervened(self, plan: Tensor, batch: dict[str, Tensor], scene: Tensor, noise: Tensor) -> Tensor:
