@@ -241,6 +241,13 @@ class CompareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """What was trained: `path` is a checkpoint folder or a run's output folder."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiagnoseConfig:
     """`embodied evaluate --model.path=CHECKPOINT`: what its world model knows, each number beside its floor.
 
@@ -253,7 +260,7 @@ class DiagnoseConfig:
     in each. Environment seeds lie between `seed` and `seed` + 40,000.
     """
 
-    model: CheckpointConfig
+    model: SavedModel
     env: EnvConfig
     dataset: DatasetConfig | None = None
     model_overrides: list[str] = field(default_factory=list)
