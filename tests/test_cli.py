@@ -153,7 +153,7 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["trian"], "quickstart, collect, inspect, train, evaluate, compare, report, doctor, bench"),
+        (["trian"], "quickstart, collect, inspect, train, evaluate, compare, imagine, report, doctor, bench"),
         (["bench"], "bench envs, bench loader, bench infer"),
         (["bench", "speed"], "bench envs, bench loader, bench infer"),
     ],
