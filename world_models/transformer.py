@@ -7,9 +7,14 @@ import torch
 from torch import Tensor, nn
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention over few tokens, (B, heads, N, d) each: on a CPU faster than torch's fused kernel."""
+def attention(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Softmax attention over few tokens, (B, heads, N, d) each: on a CPU faster than torch's fused kernel.
+
+    hidden: (B, N) bool, keys that nothing attends to, unless all of a row's are hidden.
+    """
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+    if hidden is not None:
+        scores = scores.masked_fill(hidden[:, None, None], -1e4)
     return scores.float().softmax(-1).to(value.dtype) @ value
 
 

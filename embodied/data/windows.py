@@ -173,10 +173,14 @@ class EpisodeLoader:
         window: int,
         seed: int,
         stride: int = 1,
+        shifted: bool = False,
         cursor: int = 0,
         episodes: list[int] | None = None,
     ) -> None:
         """window: W; stride: environment steps between frames, those of one chunk; cursor: batches delivered.
+
+        shifted: after an episode's first frame all others come up to a stride early, by another number of
+        steps at each visit, so that all frames are seen.
 
         Raises:
             UserError: unknown episode.
@@ -185,16 +189,25 @@ class EpisodeLoader:
         self._cache = cache
         self._delta_indices = delta_indices
         self._seed = seed
-        self._offsets = np.arange(window) * stride
-        self._span = window * stride
+        self._window = np.arange(window)
+        self._stride = stride
+        self._shifted = shifted
         self._episodes = select_episodes(cache.num_episodes, episodes)
         self._starts = np.unique(cache.first)
         self._lanes = np.arange(batch_size)
         self._visits = np.zeros(batch_size, np.int64)
-        self._begin = self._starts[self._next_episodes(self._lanes)]
+        self._first = self._starts[self._next_episodes(self._lanes)]
+        self._shifts = self._next_shifts(self._lanes)
+        self._played = np.zeros(batch_size, np.int64)
         self._cursor = 0
         for _ in range(cursor):
             self._advance()
+
+    @property
+    def longest_episode(self) -> int:
+        """Frames of the longest episode."""
+        first = self._starts[self._episodes]
+        return int((self._cache.last[first] - first).max()) + 1
 
     def state(self) -> dict[str, int]:
         """What a new loader needs to go on from here."""
@@ -204,23 +217,37 @@ class EpisodeLoader:
         return self
 
     def __next__(self) -> Batch:
-        last = self._cache.last[self._begin][:, None]
-        wanted = self._begin[:, None] + self._offsets
+        last = self._cache.last[self._first][:, None]
+        wanted = self._frames(self._played[:, None] + self._window)
         batch = gather_windows(self._cache, np.minimum(wanted, last), self._delta_indices)
-        batch["is_first"] = torch.from_numpy(wanted == self._cache.first[self._begin][:, None])
+        batch["is_first"] = torch.from_numpy(wanted == self._first[:, None])
         batch["is_pad"] = torch.from_numpy(wanted > last)
         self._advance()
         return batch
 
+    def _frames(self, looks: np.ndarray) -> np.ndarray:
+        """Frames (B, W) of each lane's looks, counted from its episode's start, even behind its end."""
+        steps = looks * self._stride - self._shifts[:, None]
+        return self._first[:, None] + np.maximum(steps, 0)
+
     def _advance(self) -> None:
         """Move every lane by one window, or to its next episode."""
-        last = self._cache.last[self._begin]
-        self._begin = self._begin + self._span
-        ended = self._begin > last
+        self._played = self._played + len(self._window)
+        ended = self._frames(self._played[:, None])[:, 0] > self._cache.last[self._first]
         if ended.any():
             self._visits[ended] += 1
-            self._begin[ended] = self._starts[self._next_episodes(self._lanes[ended])]
+            self._first[ended] = self._starts[self._next_episodes(self._lanes[ended])]
+            self._shifts[ended] = self._next_shifts(self._lanes[ended])
+            self._played[ended] = 0
         self._cursor += 1
+
+    def _next_shifts(self, lanes: np.ndarray) -> np.ndarray:
+        """By how many steps each lane's looks come early in its present episode."""
+        if not self._shifted:
+            return np.zeros(len(lanes), np.int64)
+        numbers = self._visits[lanes] * len(self._lanes) + lanes
+        draws = [np.random.default_rng([self._seed, int(number), 1]) for number in numbers]
+        return np.array([draw.integers(self._stride) for draw in draws])
 
     def _next_episodes(self, lanes: np.ndarray) -> np.ndarray:
         """Lane b's k-th episode is number k B + b of an endless sequence of shuffled epochs."""

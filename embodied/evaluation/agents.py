@@ -98,7 +98,8 @@ class ChunkAgent(_PolicyAgent):
         self._watch = watch
         self.chunk_steps: int = self._config.n_action_steps
         goes_on = self._config.type == "latent_mpc" and self._config.goes_on
-        self.stateful: bool = self._config.n_obs_steps > 1 or goes_on
+        remembers = self._config.type == "latent_vla" and self._config.memory_tokens > 0
+        self.stateful: bool = self._config.n_obs_steps > 1 or goes_on or remembers
 
     def act(
         self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]

@@ -24,6 +24,8 @@ from policies.latent_mpc import LatentMPCConfig
 
 FIXED_BY_TRAINING = (
     "input_features",
+    "memory_tokens",
+    "memory_window",
     "normalization_mapping",
     "output_features",
     "relative_actions",

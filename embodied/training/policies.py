@@ -31,6 +31,7 @@ WHERE_IT_RUNS_OR_GOES = {
     "device",
     "intervention",
     "license",
+    "memory",
     "pretrained_path",
     "private",
     "push_to_hub",
@@ -97,6 +98,10 @@ def policy_trainable(
         config, dataset_stats=statistics, dataset_meta=metadata
     )
 
+    window, stride = 0, 1
+    if isinstance(config, LatentVLAConfig):
+        window, stride = config.memory_window, config.n_action_steps
+
     def save(folder: Path) -> None:
         policy.save_pretrained(folder)
         preprocessor.save_pretrained(folder)
@@ -112,6 +117,8 @@ def policy_trainable(
         preprocess=preprocessor,
         save=save,
         delta_indices=delta_indices_of(config, metadata.features),
+        episode_window=window,
+        episode_stride=stride,
         parameter_groups=parameter_groups_of(policy),
         identity=network_identity(config) | start,
         specification=specification(config.input_features, config.output_features or {}, metadata),

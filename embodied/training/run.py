@@ -18,6 +18,7 @@ from embodied.config import DatasetConfig, TrainConfig
 from embodied.data.augment import AUGMENTATIONS
 from embodied.data.cache import FrameCache
 from embodied.data.dataset import open_metadata
+from embodied.data.looks import LookLoader
 from embodied.data.statistics import seen_metadata, training_statistics
 from embodied.data.windows import WindowLoader
 from embodied.errors import UserError
@@ -102,14 +103,12 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
             raise UserError(
                 f"--steps={config.steps}: {checkpoint} is past that: expected at least {values['step']}"
             )
-    loader = WindowLoader(
+    loader = _open_loader(
+        config,
+        trainable,
         cache,
-        delta_indices=trainable.delta_indices,
-        batch_size=config.batch_size,
         seed=config.seed + accelerator.process_index,
         cursor=values["loader"]["cursor"],
-        task_weights=config.dataset.task_weights,
-        episodes=episodes,
     )
     if accelerator.is_main_process:
         if not config.resume:
@@ -140,6 +139,38 @@ def _make_trainable(config: TrainConfig, metadata: LeRobotDatasetMetadata, *, re
     assert config.policy is not None
     env = config.env if config.eval_freq else None
     return policy_trainable(copy.deepcopy(config.policy), metadata, env, resumes=resumes)
+
+
+def _open_loader(
+    config: TrainConfig, trainable: Trainable, cache: FrameCache, *, seed: int, cursor: int
+) -> Loader:
+    """Batches of shuffled frames, or of whole episodes for a model with memory."""
+    episodes = cache.episodes.tolist()
+    if not trainable.episode_window:
+        return WindowLoader(
+            cache,
+            delta_indices=trainable.delta_indices,
+            batch_size=config.batch_size,
+            seed=seed,
+            cursor=cursor,
+            task_weights=config.dataset.task_weights,
+            episodes=episodes,
+        )
+    if config.dataset.task_weights:
+        raise UserError(
+            f"--dataset.task_weights={config.dataset.task_weights}: expected none with "
+            "--policy.memory_tokens, which trains on whole episodes"
+        )
+    return LookLoader(
+        cache,
+        delta_indices=trainable.delta_indices,
+        batch_size=config.batch_size,
+        window=trainable.episode_window,
+        stride=trainable.episode_stride,
+        seed=seed,
+        cursor=cursor,
+        episodes=episodes,
+    )
 
 
 # --- output folder --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from policies.latent_vla.backbone import BACKBONES
 from policies.latent_vla.imagination import IMAGINATIONS
 from policies.latent_vla.interventions import INTERVENTIONS
+from policies.latent_vla.memory import MEMORIES
 from world_models import presets
 
 MODES = ("reactive", "imagine", "plan")
@@ -77,6 +78,7 @@ def base() -> dict[str, Any]:
 
 PRESETS = {"tiny": tiny, "small": small, "base": base}
 
+OF_MEMORY = ("memory_tokens", "memory_window")
 OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
 """Fields that only a pretrained backbone has a use for; numbers among them may be 0."""
 
@@ -116,6 +118,10 @@ class LatentVLAConfig(PreTrainedConfig):
     planner: see `REFINERS`, `cem` takes `refinements` iterations of as many candidates again.
     intervention: what takes the place of imagined scenes, see `interventions.INTERVENTIONS`. *_loss_weight:
     of a part of the loss beside the action's.
+
+    memory_tokens: looks that a bank over the episode holds before it merges similar ones (0: no memory);
+    memory_window: W, looks in a row that training sees at once, enough for its longest episode; memory: what
+    is read of the bank at run time, see `MEMORIES`.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
@@ -185,6 +191,10 @@ class LatentVLAConfig(PreTrainedConfig):
     refinements: int = 2
     intervention: str = "none"
 
+    memory_tokens: int = 0
+    memory_window: int = 0
+    memory: str = "kept"
+
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
     relative_actions: bool = False
     relative_exclude_joints: list[str] = field(default_factory=lambda: ["gripper"])
@@ -207,6 +217,7 @@ class LatentVLAConfig(PreTrainedConfig):
                 setattr(self, name, value)
         self._validate_backbone()
         self._validate_thinking()
+        self._validate_memory()
         self._complete_normalization()
         self._validate_sizes()
 
@@ -267,6 +278,20 @@ class LatentVLAConfig(PreTrainedConfig):
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
 
+    def _validate_memory(self) -> None:
+        for name in OF_MEMORY:
+            if getattr(self, name) < 0:
+                raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
+        if bool(self.memory_tokens) != bool(self.memory_window):
+            raise ValueError(
+                f"--policy.memory_tokens={self.memory_tokens} --policy.memory_window={self.memory_window}: "
+                "expected both or neither above 0"
+            )
+        if self.memory not in MEMORIES:
+            raise ValueError(f"--policy.memory={self.memory}: expected one of {', '.join(MEMORIES)}")
+        if self.memory != "kept" and not self.memory_tokens:
+            raise ValueError(f"--policy.memory={self.memory}: expected a policy with --policy.memory_tokens")
+
     def _complete_normalization(self) -> None:
         unknown = sorted(set(self.normalization_mapping) - set(NORMALIZATION))
         if unknown:
@@ -283,7 +308,7 @@ class LatentVLAConfig(PreTrainedConfig):
     def _validate_sizes(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.type is int and value < 1 and item.name not in OF_VLMS:
+            if item.type is int and value < 1 and item.name not in (*OF_VLMS, *OF_MEMORY):
                 raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
         for name in ("temperature", "proposal_temperature"):
             if getattr(self, name) < 0:

@@ -29,6 +29,7 @@ from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
+from policies.latent_vla.memory import Bank, EpisodeMemory
 from policies.latent_vla.parts import MAKERS, optimizer_groups
 from policies.latent_vla.predicted_video import film, load_decoder
 from policies.latent_vla.refinement import refine
@@ -93,6 +94,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.foresight: Foresight | None = None
         if config.world_model:
             self.foresight = Foresight(config, dataset_stats or {}, goal_dim=self.backbone.width)
+        self.memory: EpisodeMemory | None = None
+        if config.memory_tokens:
+            self.memory = EpisodeMemory(
+                capacity=config.memory_tokens,
+                window=config.memory_window,
+                dim=config.dim,
+                heads=config.latent_heads,
+            )
         self.reset()
 
     def get_optim_params(self) -> dict:
@@ -100,8 +109,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
         return optimizer_groups(self, self.config.vlm_lr)  # type: ignore[return-value]
 
     def reset(self) -> None:
-        """Forget the action queue and the history: call at every episode's start."""
+        """Forget the action queue, the history and the memory: call at every episode's start."""
         self._actions: deque[Tensor] = deque()
+        self._bank: Bank | None = None
         self._history: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.config.n_obs_steps)
         self._expected: Tensor | None = None
         self.last_predicted_latents: Tensor | None = None
@@ -114,6 +124,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         history = self.config.n_obs_steps
         instruction = self._read(batch)
         scene = self._scene(latents[:, :history], state[:, :history])
+        if self.memory is not None:
+            scene = self.memory.unroll(scene, batch)
         if self.imagination is None:
             context = self.backbone.extend(instruction, [scene, self._readout(is_exploration(batch))])
             loss = self._action_loss(context, batch, slice(None))
@@ -176,7 +188,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         noise: (B, *config.noise_shape) of unit variance, drawn from torch's generator if None; the
         temperature scales it.
 
-        With history, each call counts as one more look: call it every `n_action_steps` environment steps.
+        With history or memory, each call counts as one more look: call it every `n_action_steps`
+        environment steps.
         """
         if kwargs:
             raise TypeError(f"predict_action_chunk got {sorted(kwargs)}: expected only noise")
@@ -188,10 +201,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
         if self.config.mode == "plan":
-            return self._plan(batch, latents, state, noise)
-        context = self._think(batch, latents, state, noise)
-        chunk = self.head.sample(context.states, noise * self.config.temperature)
-        return self._absolute(chunk, batch)
+            chunk = self._plan(batch, latents, state, noise)
+        else:
+            context = self._think(batch, latents, state, noise)
+            chunk = self.head.sample(context.states, noise * self.config.temperature)
+            chunk = self._absolute(chunk, batch)
+        if self.memory is not None:
+            self._bank = self.memory.keep(self._scene(latents, state), self._bank)
+        return chunk
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -254,7 +271,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Context:
         """All that the action head reads, in the present mode."""
-        instruction, scene = self._read(batch), self._scene(latents, state)
+        instruction, scene = self._read(batch), self._recall(latents, state)
         readout = self._readout(latents.new_zeros(len(latents), dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
             return self.backbone.extend(instruction, [scene, readout])
@@ -296,7 +313,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         """Chunks (B, C, H, A), and the function from such to their scores (B, C)."""
         assert self.foresight is not None
         config = self.config
-        instruction, scene = self._read(batch), self._scene(latents, state)
+        instruction, scene = self._read(batch), self._recall(latents, state)
         context = self.backbone.extend(instruction, [scene])
         explores, drawn = torch.zeros(len(state), dtype=torch.bool, device=state.device), noise
         exploring = round(noise.shape[1] * config.exploration)
@@ -351,6 +368,11 @@ class LatentVLAPolicy(PreTrainedPolicy):
         """Latents and proprioception of every step of the history as one block (B, T * (K + 1), D)."""
         scene = torch.cat([latents, self.embed_state(state).unsqueeze(2)], dim=2) + self.history_embedding
         return scene.flatten(1, 2)
+
+    def _recall(self, latents: Tensor, state: Tensor) -> Tensor:
+        """The scene, fused with what the policy remembers of the episode."""
+        scene = self._scene(latents, state)
+        return scene if self.memory is None else self.memory.recall(scene, self._bank, self.config.memory)
 
     def _readout(self, explores: Tensor) -> Tensor:
         """The read-out token (B, 1, D); another one for whom is asked to act as failed episodes did."""

@@ -1,6 +1,6 @@
 """Batches are LeRobot's own, in an order that is a function of seed and cursor."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +225,19 @@ def test_a_cursor_continues_the_episodes(cache: FrameCache) -> None:
     play(loader, 9)
     resumed = EpisodeLoader(cache, delta_indices={}, batch_size=2, window=4, **loader.state())
     assert play(resumed, 6) == play(loader, 6)
+
+
+def test_shifted_looks_begin_at_the_first_frame_and_see_all_others(cache: FrameCache) -> None:
+    """Episode 0 has seven frames: at each visit 0, then every third from one of 1, 2 and 3 on."""
+    loader = EpisodeLoader(
+        cache, delta_indices={}, batch_size=1, window=4, stride=3, shifted=True, seed=0, episodes=[0]
+    )
+    visits = [batch["index"][~batch["is_pad"]].tolist() for batch in islice(loader, 20)]
+    assert sorted(set(map(tuple, visits))) == [(0, 1, 4), (0, 2, 5), (0, 3, 6)]
+
+
+def test_shifts_continue_from_a_cursor(cache: FrameCache) -> None:
+    settings = {"delta_indices": {}, "batch_size": 2, "window": 2, "stride": 3, "shifted": True}
+    loader = EpisodeLoader(cache, seed=5, **settings)
+    play(loader, 9)
+    assert play(EpisodeLoader(cache, **settings, **loader.state()), 6) == play(loader, 6)

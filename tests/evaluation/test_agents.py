@@ -72,6 +72,7 @@ def test_noise_depends_on_the_environment_seed_and_the_decision_alone(
         ("act", {"temporal_ensemble_coeff": 0.01, "n_action_steps": 1}, StepAgent, True),
         ("latent_vla", {}, ChunkAgent, False),
         ("latent_vla", {"n_obs_steps": 2}, ChunkAgent, True),
+        ("latent_vla", {"memory_tokens": 2, "memory_window": 4}, ChunkAgent, True),
     ],
 )
 def test_a_policy_acts_by_chunks_where_these_are_all_it_does(
@@ -80,6 +81,15 @@ def test_a_policy_acts_by_chunks_where_these_are_all_it_does(
     agent = make_agent(*make_loaded(kind, **overrides))
     assert type(agent) is agent_class
     assert agent.stateful is stateful
+
+
+def test_memory_scores_the_same_with_any_number_of_environments(make_loaded: Callable[..., Any]) -> None:
+    loaded = make_loaded("latent_vla", n_action_steps=3, memory_tokens=2, memory_window=4)
+    agent = make_agent(*loaded)
+    remembered = outcomes(agent, 1)
+    np.testing.assert_allclose(remembered, outcomes(agent, 3), rtol=1e-5)
+    loaded[0].config.memory = "wiped"
+    assert np.abs(np.array(outcomes(agent, 1)) - np.array(remembered)).max() > 1e-4
 
 
 def test_temporal_ensemble_runs_in_several_environments(make_loaded: Callable[..., Any]) -> None:

@@ -111,6 +111,17 @@ def vla_config() -> Callable[..., LatentVLAConfig]:
     return build
 
 
+@pytest.fixture
+def memory_config(vla_config: Callable[..., LatentVLAConfig]) -> Callable[..., LatentVLAConfig]:
+    """The same with a memory of whole episodes, a world model and imagination."""
+
+    def build(**changes: object) -> LatentVLAConfig:
+        memory = {"memory_tokens": 2, "memory_window": 4, "world_model": True, "imagination": "latent"}
+        return vla_config(**(memory | changes))
+
+    return build
+
+
 class Line(nn.Module):
     """Fits y = w x + b; the loss is the mean squared error."""
 

@@ -73,7 +73,7 @@ def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("policy", ["act_config", "vla_config"])
+@pytest.mark.parametrize("policy", ["act_config", "vla_config", "memory_config"])
 def test_two_steps_a_stop_and_two_resumed_steps_equal_four_steps(
     configure: Configure,
     request: pytest.FixtureRequest,
@@ -106,6 +106,25 @@ def test_two_steps_a_stop_and_two_resumed_steps_equal_four_steps(
     assert [row["loss"] for row in rows(tmp_path / "stopped")] == [
         row["loss"] for row in rows(tmp_path / "straight")
     ]
+
+
+def test_windows_that_cannot_hold_an_episode_are_refused_before_training(
+    configure: Configure, memory_config: Callable, tmp_path: Path
+) -> None:
+    """Twelve frames, and after the first a look at every fourth at the latest: four looks."""
+    message = r"--policy\.memory_window=3: expected at least 4, .* 12 frames and every 4 of them"
+    with pytest.raises(UserError, match=message):
+        train(configure(policy=memory_config(memory_window=3)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tasks_cannot_be_weighed_where_whole_episodes_are_trained_on(
+    configure: Configure, memory_config: Callable, dataset_root: Path
+) -> None:
+    """The flag is named."""
+    weighed = DatasetConfig(root=dataset_root, task_weights={"reach the ball": 2.0})
+    with pytest.raises(UserError, match=r"--dataset\.task_weights=.*: expected none with --policy\.memory"):
+        train(configure(policy=memory_config(), dataset=weighed))
 
 
 def test_the_resume_command_reads_the_runs_own_settings(configure: Configure, tmp_path: Path) -> None:
