@@ -1,4 +1,4 @@
-"""An untrained `latent_vla` of the point's environment as a checkpoint, and a data set of that environment."""
+"""An untrained `latent_vla` for the point as a checkpoint, and a data set of that environment."""
 
 from collections.abc import Callable
 from pathlib import Path
