@@ -18,6 +18,9 @@ from embodied.errors import UserError
 from embodied.evaluation.diagnostics.horizon import moments
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy, stack_cameras
 
+SAME_CHUNK = 1e-4
+"""Normalised actions that differ by less are the same: batches of looks are encoded together."""
+
 Scenes = list[Tensor | None]
 """A scene (K, D) for each look, None where there is none."""
 
@@ -73,8 +76,8 @@ class Witness:
             assert noise is not None
             candidates, scores = self._policy.propose(looks, noise[:, : config.candidates])
             values = scores[0].float().cpu()
-            is_chosen = (candidates[0] == chunk).flatten(1).all(1).cpu()
-            chosen = int(is_chosen.int().argmax()) if bool(is_chosen.any()) else None
+            apart = (candidates[0] - chunk).abs().flatten(1).amax(1)
+            chosen = int(apart.argmin()) if float(apart.min()) < SAME_CHUNK else None
         imagined = self._policy.imagine(looks)[0].float().cpu() if config.imagination == "latent" else None
         names = [key.rpartition(".")[2] for key in cameras]
         self._decisions.append(
