@@ -12,6 +12,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from policies.latent_vla.backbone import BACKBONES
 from policies.latent_vla.imagination import IMAGINATIONS
 from policies.latent_vla.interventions import INTERVENTIONS
+from policies.latent_vla.subgoals import BLOCK_ORDERS
 from world_models import presets
 
 MODES = ("reactive", "imagine", "plan")
@@ -107,7 +108,10 @@ class LatentVLAConfig(PreTrainedConfig):
 
     imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control); imagined_steps: N
     future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
-    top of the instruction for the action head, instead of carrying it. world_model: learn what actions do;
+    top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
+    scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
+    `embodied train`; block_order: of sub-goals and scenes as the action head reads them, see `BLOCK_ORDERS`;
+    `grouped` scenes are also imagined without the sub-goals. world_model: learn what actions do;
     needed for `latent` imagination and for `plan`. mode: how to decide at run time, see `MODES`; `plan`
     draws `candidates` chunks at `proposal_temperature`, the share `exploration` of them as failed episodes
     acted, and takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see
@@ -160,6 +164,10 @@ class LatentVLAConfig(PreTrainedConfig):
     imagined_steps: int = 2
     imagination_reads_instruction: bool = False
     imagination_loss_weight: float = 1.0
+    imagine_subgoals: bool = False
+    subgoals: list[str] = field(default_factory=list)
+    block_order: str = "interleaved"
+    subgoal_loss_weight: float = 0.1
     world_model: bool = False
     dynamics_depth: int = 0
     dynamics_heads: int = 0
@@ -229,6 +237,7 @@ class LatentVLAConfig(PreTrainedConfig):
             "ranking": RANKINGS,
             "planner": REFINERS,
             "intervention": tuple(INTERVENTIONS),
+            "block_order": tuple(BLOCK_ORDERS),
         }
         for name, expected in choices.items():
             if getattr(self, name) not in expected:
@@ -237,6 +246,7 @@ class LatentVLAConfig(PreTrainedConfig):
                 )
         if self.imagination == "latent" and not self.world_model:
             raise ValueError("--policy.imagination=latent: expected --policy.world_model=true as well")
+        self._validate_subgoals()
         needs = {"imagine": self.imagination != "none", "plan": self.world_model}
         if not needs.get(self.mode, True):
             able = [mode for mode in MODES if needs.get(mode, True)]
@@ -252,6 +262,16 @@ class LatentVLAConfig(PreTrainedConfig):
             )
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
+
+    def _validate_subgoals(self) -> None:
+        if self.imagine_subgoals and self.imagination != "latent":
+            raise ValueError("--policy.imagine_subgoals=true: expected --policy.imagination=latent as well")
+        if self.block_order != "interleaved" and not self.imagine_subgoals:
+            raise ValueError(
+                f"--policy.block_order={self.block_order}: expected --policy.imagine_subgoals=true as well"
+            )
+        if self.block_order == "shuffled" and self.imagined_steps == 1:
+            raise ValueError("--policy.block_order=shuffled: expected --policy.imagined_steps of 2 or more")
 
     def _complete_normalization(self) -> None:
         unknown = sorted(set(self.normalization_mapping) - set(NORMALIZATION))
@@ -308,6 +328,11 @@ class LatentVLAConfig(PreTrainedConfig):
                 f"--policy.world_model_path={self.world_model_path}: only `embodied train` reads it, "
                 "expected no such flag here"
             )
+        if self.imagine_subgoals and not self.subgoals:
+            raise ValueError(
+                "--policy.imagine_subgoals=true: expected --policy.subgoals as well, which `embodied train` "
+                "takes from the data set"
+            )
         shapes = {key: tuple(feature.shape) for key, feature in self.image_features.items()}
         if not shapes or len(set(shapes.values())) != 1:
             raise ValueError(f"cameras {shapes or 'none'}: expected at least one, all of one size")
@@ -348,6 +373,13 @@ class LatentVLAConfig(PreTrainedConfig):
             return None
         past = [-self.n_action_steps * step for step in reversed(range(self.n_obs_steps))]
         return past + [self.chunk_size * (step + 1) for step in range(self.future_steps)]
+
+    @property
+    def subgoal_delta_indices(self) -> list[int] | None:
+        """The moments at which what is pursued leads to the next; None where sub-goals are not imagined."""
+        if not self.imagine_subgoals:
+            return None
+        return [self.chunk_size * step for step in range(self.imagined_steps)]
 
     @property
     def action_delta_indices(self) -> list[int]:

@@ -5,7 +5,7 @@ imagined scenes; scene and plan, without the instruction, give the action. `plan
 the world model foresees what each leads to, the best is taken.
 
 Shapes: B batch, T history steps, V cameras, K latent tokens per step, D width, N imagined or foreseen steps,
-C candidates, H action horizon, A action size.
+P tokens of an imagined step (K, and one of its sub-goal), C candidates, H action horizon, A action size.
 """
 
 from collections import deque
@@ -32,6 +32,7 @@ from policies.latent_vla.interventions import Calibration, Imagined, draw_of, re
 from policies.latent_vla.parts import MAKERS, optimizer_groups
 from policies.latent_vla.refinement import refine
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
+from policies.latent_vla.subgoals import SUBGOAL, subgoal_accuracy, subgoal_loss
 from policies.latent_vla.trajectories import is_exploration
 from world_models.transformer import masked_mse
 
@@ -81,6 +82,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
                 dim=config.dim,
                 width=self.backbone.width,
                 inert=config.imagination == "inert",
+                subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
+                order=config.block_order,
             )
         self.calibration: Calibration | None = None
         """What `config.intervention` takes plans and instructions from; not saved."""
@@ -131,7 +134,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
         half = len(scene) // 2
         first, rest = slice(half), slice(half, None)
         informed = instruction.rows(rest)
-        plan = self.imagination.imagine(self.backbone, self.backbone.extend(informed, [scene[rest]]))
+        told = self._told_subgoals(batch, explores)[rest] if self.config.imagine_subgoals else None
+        context = self.backbone.extend(informed, [scene[rest]])
+        plan, logits = self.imagination.think(self.backbone, context, told)
         after = self._read_plan(informed, scene[rest], plan, readout[rest])
         loss = self._action_loss(after, batch, rest)
         metrics = {"imagine_action_loss": loss.detach()}
@@ -142,10 +147,19 @@ class LatentVLAPolicy(PreTrainedPolicy):
             loss = torch.lerp(loss, reactive, half / len(scene))
         if self.config.imagination == "latent":
             unknown = self._future_is_pad(batch) | explores[:, None]
-            error = masked_mse(plan, future[rest].detach(), unknown[rest])
+            error = masked_mse(self.imagination.scenes(plan), future[rest].detach(), unknown[rest])
             metrics["imagination_loss"] = error.detach()
             loss = loss + self.config.imagination_loss_weight * error
+        if logits is not None and told is not None and SUBGOAL in batch:
+            error = subgoal_loss(logits, told)
+            metrics |= {"subgoal_loss": error.detach(), "subgoal_accuracy": subgoal_accuracy(logits, told)}
+            loss = loss + self.config.subgoal_loss_weight * error
         return loss, metrics
+
+    def _told_subgoals(self, batch: dict[str, Tensor], explores: Tensor) -> Tensor:
+        """Indices (B, N) of the sub-goals to learn, -1 where none is known; failed episodes teach none."""
+        unknown = torch.full((len(explores), self.config.imagined_steps), -1, device=explores.device)
+        return batch.get(SUBGOAL, unknown).masked_fill(explores[:, None], -1)
 
     def _action_loss(self, context: Context, batch: dict[str, Tensor], rows: slice) -> Tensor:
         """The action head's loss on some of the batch, whose context this is."""
@@ -195,20 +209,36 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def imagine(self, batch: dict[str, Tensor]) -> Tensor:
-        """The plan (B, N, K, D) for observations of the present alone, whatever the mode; nothing is kept.
+        """The plan (B, N, P, D) for observations of the present alone, whatever the mode; nothing is kept.
 
-        Raises ValueError if the policy was not trained to imagine.
+        Its scenes are the first K tokens. Raises ValueError if the policy was not trained to imagine.
         """
         if self.imagination is None:
             raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
+        return self.imagination.imagine(self.backbone, self._look(batch))
+
+    @torch.no_grad()
+    def imagine_subgoals(self, batch: dict[str, Tensor]) -> list[list[str]]:
+        """What `imagine` would pursue on the way to each of the N scenes, in words, for each observation.
+
+        Raises ValueError if the policy was not trained to imagine sub-goals.
+        """
+        if self.imagination is None or self.imagination.subgoals is None:
+            raise ValueError("--policy.imagine_subgoals=false: expected a policy that was trained with true")
+        _, logits = self.imagination.think(self.backbone, self._look(batch))
+        assert logits is not None
+        return [[self.config.subgoals[number] for number in row] for row in logits.argmax(2).tolist()]
+
+    def _look(self, batch: dict[str, Tensor]) -> Context:
+        """Instruction and scene, from observations of the present alone."""
         self.eval()
         latents, state = (seen[:, -1:] for seen in self._observe(batch))
         history = self.config.n_obs_steps
         scene = self._scene(latents.expand(-1, history, -1, -1), state.expand(-1, history, -1))
-        return self.imagination.imagine(self.backbone, self.backbone.extend(self._read(batch), [scene]))
+        return self.backbone.extend(self._read(batch), [scene])
 
     def _intervened(self, plan: Tensor, batch: dict[str, Tensor], scene: Tensor, noise: Tensor) -> Tensor:
-        """The plan (B, N, K, D), or what `config.intervention` puts in its place; noise: the decision's."""
+        """The plan (B, N, P, D), or what `config.intervention` puts in its place; noise: the decision's."""
         backbone, imagination = self.backbone, self.imagination
         assert imagination is not None
 
@@ -281,7 +311,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
             plan = self.imagination.imagine(self.backbone, context)
-            imagined = self._intervened(plan, batch, scene, drawn)[:, 0]
+            plan = self._intervened(plan, batch, scene, drawn)
+            imagined = self.imagination.scenes(plan)[:, 0]
         goal = self.foresight.goal(self.backbone, instruction)
         return candidates, partial(self.foresight.score, latents, goal=goal, imagined=imagined)
 
@@ -326,7 +357,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         return readout + explores[:, None, None] * self.foresight.exploration
 
     def _read_plan(self, instruction: Context, scene: Tensor, plan: Tensor, readout: Tensor) -> Context:
-        """Scene and plan (B, N, K, D) as the action head sees them."""
+        """Scene and plan (B, N, P, D) as the action head sees them."""
         assert self.imagination is not None
         seen = instruction if self.config.imagination_reads_instruction else instruction.hidden()
         return self.backbone.extend(seen, [scene, *self.imagination.blocks(plan), readout])
