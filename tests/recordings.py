@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Dataset, Features
 from lerobot.configs import RGBEncoderConfig
+from lerobot.datasets.language import (
+    LANGUAGE_PERSISTENT,
+    language_feature_info,
+    language_persistent_column_feature,
+)
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from PIL import Image
 
@@ -217,6 +223,24 @@ def change_pictures(root: Path, camera: str, change: Callable[[int, np.ndarray],
         return changed
 
     rewrite(data_file(root), f"observation.images.{camera}", apply)
+
+
+def add_subgoals(root: Path, episodes: list[list[tuple[float, str]]]) -> Path:
+    """Write LeRobot's persistent language column: per episode sub-goals and seconds at which they begin."""
+    path = data_file(root)
+    table = pq.read_table(path)
+    row = {"role": "assistant", "style": "subtask", "camera": None, "tool_calls": None}
+    rows = [
+        [{**row, "content": text, "timestamp": time} for time, text in episodes[number]]
+        for number in table["episode_index"].to_pylist()
+    ]
+    features = Features({LANGUAGE_PERSISTENT: language_persistent_column_feature()})
+    column = Dataset.from_dict({LANGUAGE_PERSISTENT: rows}, features).data[LANGUAGE_PERSISTENT]
+    pq.write_table(table.append_column(LANGUAGE_PERSISTENT, column), path)
+    described = json.loads((root / "meta/info.json").read_text())["features"]
+    described[LANGUAGE_PERSISTENT] = language_feature_info()[LANGUAGE_PERSISTENT]
+    change_info(root, features=described)
+    return root
 
 
 def change_info(root: Path, **values: Any) -> None:

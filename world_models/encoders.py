@@ -28,6 +28,12 @@ class SceneEncoder(Protocol):
         ...
 
 
+def stack_cameras(cameras: list[Tensor]) -> Tensor:
+    """Cameras of (..., 3, H, W) each as (..., V, 3, H, W), without leaving channels-last memory."""
+    pixels = torch.stack([camera.movedim(-3, -1) for camera in cameras], dim=-4)
+    return pixels.movedim(-1, -3)
+
+
 class Tower(nn.Module):
     """From images to one feature grid of `channels` channels."""
 

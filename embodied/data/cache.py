@@ -10,24 +10,23 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from av.error import FFmpegError
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.language import is_language_column
 from lerobot.datasets.video_utils import decode_video_frames
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from embodied.data.dataset import (
+    damage_reported,
+    data_files,
     episode_rows,
     fingerprint,
-    first_line,
     open_metadata,
     select_cameras,
     task_names,
@@ -39,6 +38,7 @@ from embodied.data.selection import (
     select_successes,
     steps_to_success,
 )
+from embodied.data.subgoals import subgoals_of_frames
 from embodied.errors import UserError
 
 CACHE_FOLDER = Path(".cache", "huggingface", "embodied")
@@ -58,8 +58,9 @@ class FrameCache:
     names asked for; cameras: those names -> the data set's own; images: per camera (N, H, W, 3) uint8, mapped
     from disk; columns: every other column, (N, ...) float32, int64, bool or
     object for text; tasks: (number of tasks,) instructions; first, last: (N,) first and last frame of each
-    frame's episode; steps_to_success: (N,) float32, see `selection.steps_to_success`; episodes, frames:
-    indices of those that are to be used; fingerprint: of the data set.
+    frame's episode; steps_to_success: (N,) float32, see `selection.steps_to_success`; subgoals: (number of
+    sub-goals,) in words; subgoal_index: (N,) int64, the one in force, -1 for none; episodes, frames: indices
+    of those that are to be used; fingerprint: of the data set.
     """
 
     root: Path
@@ -73,6 +74,8 @@ class FrameCache:
     first: np.ndarray
     last: np.ndarray
     steps_to_success: np.ndarray
+    subgoals: np.ndarray
+    subgoal_index: np.ndarray
     episodes: np.ndarray
     frames: np.ndarray
 
@@ -121,6 +124,7 @@ class FrameCache:
         }
         lengths = np.array([row["length"] for row in rows])
         first = np.repeat([row["dataset_from_index"] for row in rows], lengths)
+        subgoals, subgoal_index = subgoals_of_frames(meta, first, columns["timestamp"])
         return cls(
             root=meta.root,
             fingerprint=store.name,
@@ -133,6 +137,8 @@ class FrameCache:
             first=first,
             last=first + np.repeat(lengths, lengths) - 1,
             steps_to_success=steps_to_success(meta, columns),
+            subgoals=subgoals,
+            subgoal_index=subgoal_index,
             episodes=chosen,
             frames=frames,
         )
@@ -175,22 +181,6 @@ def _open_store(root: Path) -> Path:
     except PermissionError as error:
         raise UserError(f"--dataset.root={root}: expected {folder} to be writable") from error
     return store
-
-
-def data_files(root: Path) -> list[Path]:
-    """The Parquet files with the rows, in their order."""
-    return sorted(root.glob("data/*/*.parquet"))
-
-
-@contextmanager
-def damage_reported(path: Path) -> Iterator[None]:
-    """Turn what readers raise about a damaged file into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (FFmpegError, KeyError, OSError, UnidentifiedImageError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path}: expected a readable part of the data set ({first_line(error)})") from error
 
 
 def read_columns(meta: LeRobotDatasetMetadata) -> dict[str, np.ndarray]:

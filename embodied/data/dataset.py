@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.error import FFmpegError
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.utils import CompatibilityError
 from lerobot.utils.constants import OBS_IMAGES, OBS_PREFIX
+from PIL import UnidentifiedImageError
 
 from embodied.errors import UserError
 
@@ -52,6 +56,22 @@ def episode_rows(meta: LeRobotDatasetMetadata) -> list[dict[str, Any]]:
 def task_names(meta: LeRobotDatasetMetadata) -> list[str]:
     """Instructions in the order of their task index."""
     return [] if meta.tasks is None else meta.tasks.sort_values("task_index").index.tolist()
+
+
+def data_files(root: Path) -> list[Path]:
+    """The Parquet files with the rows, in their order."""
+    return sorted(root.glob("data/*/*.parquet"))
+
+
+@contextmanager
+def damage_reported(path: Path) -> Iterator[None]:
+    """Turn what readers raise about a damaged file into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (FFmpegError, KeyError, OSError, UnidentifiedImageError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: expected a readable part of the data set ({first_line(error)})") from error
 
 
 def select_cameras(meta: LeRobotDatasetMetadata, cameras: str | None) -> dict[str, str]:

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from embodied.data.cache import FrameCache
 from embodied.data.selection import frames_of, select_episodes
+from embodied.data.subgoals import NONE
 from embodied.errors import UserError
+from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.subgoals import SUBGOAL
 from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
 from world_models.config import JEPAConfig
 
@@ -32,6 +35,8 @@ def delta_indices_of(config: PreTrainedConfig | JEPAConfig, features: Iterable[s
             deltas[key] = list(config.action_delta_indices)
         if key.startswith(OBS_PREFIX) and config.observation_delta_indices is not None:
             deltas[key] = list(config.observation_delta_indices)
+    if isinstance(config, LatentVLAConfig) and config.subgoal_delta_indices is not None:
+        deltas[SUBGOAL] = config.subgoal_delta_indices
     return deltas
 
 
@@ -51,7 +56,8 @@ def gather_windows(cache: FrameCache, frames: np.ndarray, delta_indices: dict[st
 
     Windows stop at the ends of an episode: frames beyond repeat the last one inside and are marked in
     `<key>_is_pad`. Pictures are (..., [T,] 3, H, W) uint8 with channels last in memory. Unlike LeRobot's,
-    films keep a T of 1.
+    films keep a T of 1. `SUBGOAL` (..., T) int64 comes where its window is asked for and the data set has
+    sub-goals.
     """
     batch: Batch = {}
     for key in cache.features:
@@ -69,7 +75,17 @@ def gather_windows(cache: FrameCache, frames: np.ndarray, delta_indices: dict[st
             batch[key] = torch.from_numpy(np.asarray(cache.columns[key][rows]))
     batch["task"] = cache.tasks[cache.columns["task_index"][frames]].tolist()
     batch[STEPS_TO_SUCCESS] = torch.from_numpy(cache.steps_to_success[frames])
+    if SUBGOAL in delta_indices and len(cache.subgoals):
+        batch[SUBGOAL] = torch.from_numpy(_subgoals_around(cache, frames, delta_indices[SUBGOAL]))
     return batch
+
+
+def _subgoals_around(cache: FrameCache, frames: np.ndarray, offsets: list[int]) -> np.ndarray:
+    """Indices (..., T) of the sub-goals in force at offsets from `frames`, `NONE` outside their episode."""
+    wanted = frames[..., None] + np.array(offsets)
+    first, last = cache.first[frames][..., None], cache.last[frames][..., None]
+    inside = (wanted >= first) & (wanted <= last)
+    return np.where(inside, cache.subgoal_index[wanted.clip(first, last)], NONE)
 
 
 class WindowLoader:
@@ -260,6 +276,6 @@ class EpisodeLoader:
 
 
 def _check_keys(cache: FrameCache, delta_indices: dict[str, list[int]]) -> None:
-    unknown = set(delta_indices) - set(cache.features)
+    unknown = set(delta_indices) - {*cache.features, SUBGOAL}
     if unknown:
         raise ValueError(f"windows of {sorted(unknown)}: expected some of {sorted(cache.features)}")

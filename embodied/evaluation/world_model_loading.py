@@ -42,8 +42,8 @@ from embodied.evaluation.policy_loading import PROCESSORS, usable_device
 from embodied.training.checkpoint import load_checkpoint_folder, read_json
 from embodied.training.trainable import Batch
 from embodied.training.world_models import JEPA_TYPE, WorldModelFeatures, cut_clip
-from policies.latent_vla.modeling_latent_vla import stack_cameras
 from world_models.config import JEPAConfig, Sizes
+from world_models.encoders import stack_cameras
 from world_models.from_pixels import JEPA, Clip
 
 FILES = ("config.json", "model.safetensors", *PROCESSORS)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from embodied.errors import UserError
 from embodied.evaluation.diagnostics.horizon import moments
-from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy, stack_cameras
+from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from world_models.encoders import stack_cameras
 
 SAME_CHUNK = 1e-4
 """Normalised actions that differ by less are the same: batches of looks are encoded together."""

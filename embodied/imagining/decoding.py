@@ -18,9 +18,10 @@ from tqdm import trange
 from embodied.data.cache import FrameCache
 from embodied.data.windows import gather_windows, scale_images
 from embodied.evaluation.policy_loading import LoadedPolicy
-from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy, stack_cameras
+from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.predicted_video import describe_decoder, load_decoder, save_decoder
 from world_models.decoder import FrameDecoder
+from world_models.encoders import stack_cameras
 
 MOST_FRAMES = 2000
 HELD_OUT = 0.1

@@ -15,6 +15,7 @@ from lerobot.processor import PolicyProcessorPipeline
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from torch import Tensor, nn
 
+from embodied.data.cache import FrameCache
 from embodied.data.windows import delta_indices_of
 from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate_policy
@@ -62,6 +63,24 @@ def network_identity(config: PreTrainedConfig) -> dict[str, Any]:
     """The policy's configuration without the fields that do not change what is trained."""
     encoded = draccus.encode(config, PreTrainedConfig)
     return {key: value for key, value in encoded.items() if key not in WHERE_IT_RUNS_OR_GOES}
+
+
+def name_subgoals(config: PreTrainedConfig, cache: FrameCache) -> None:
+    """Complete the configuration of a policy that imagines sub-goals with those of its data set, in place.
+
+    Raises UserError if the data set has none, or others than the policy was trained with before.
+    """
+    if not isinstance(config, LatentVLAConfig) or not config.imagine_subgoals:
+        return
+    found = cache.subgoals.tolist()
+    if not found:
+        raise UserError(
+            f"--policy.imagine_subgoals=true: {cache.root} has no sub-goals: expected some of style "
+            "`subtask` in its column language_persistent"
+        )
+    if config.subgoals not in ([], found):
+        raise UserError(f"--policy.subgoals={config.subgoals}: expected those of {cache.root}: {found}")
+    config.subgoals = found
 
 
 def policy_trainable(

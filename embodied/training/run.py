@@ -31,7 +31,7 @@ from embodied.training.checkpoint import (
 )
 from embodied.training.feed import Loader
 from embodied.training.lock import LOCK, OutputLock
-from embodied.training.policies import policy_trainable
+from embodied.training.policies import name_subgoals, policy_trainable
 from embodied.training.state import read_training_values, seed_everything
 from embodied.training.trainable import Trainable
 from embodied.training.world_models import world_model_trainable
@@ -91,7 +91,8 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
         )
     statistics = training_statistics(config.policy, metadata, cache)
     seed_everything(config.seed)
-    trainable = _make_trainable(config, seen_metadata(metadata, cache, statistics), resumes=config.resume)
+    seen = seen_metadata(metadata, cache, statistics)
+    trainable = _make_trainable(config, seen, cache, resumes=config.resume)
     dataset = _describe(config.dataset, cache)
     episodes = cache.episodes.tolist()
     identity = _identity(config, trainable, dataset, episodes, accelerator.num_processes)
@@ -132,13 +133,17 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
     )
 
 
-def _make_trainable(config: TrainConfig, metadata: LeRobotDatasetMetadata, *, resumes: bool) -> Trainable:
-    """The policy or the world model of `config`, for data that `metadata` describes."""
+def _make_trainable(
+    config: TrainConfig, metadata: LeRobotDatasetMetadata, cache: FrameCache, *, resumes: bool
+) -> Trainable:
+    """The policy or the world model of `config`, for the data in `cache`, which `metadata` describes."""
     if config.model is not None:
         return world_model_trainable(config.model, metadata)
     assert config.policy is not None
     env = config.env if config.eval_freq else None
-    return policy_trainable(copy.deepcopy(config.policy), metadata, env, resumes=resumes)
+    policy = copy.deepcopy(config.policy)
+    name_subgoals(policy, cache)
+    return policy_trainable(policy, metadata, env, resumes=resumes)
 
 
 def _open_loader(

@@ -33,11 +33,11 @@ from embodied.training.checkpoint import write_json
 from embodied.training.provenance import specification
 from embodied.training.trainable import Batch, Trainable
 from policies.latent_vla.configuration_latent_vla import NORMALIZATION
-from policies.latent_vla.modeling_latent_vla import stack_cameras
 from policies.latent_vla.processor_latent_vla import checked_statistics, make_processors
 from policies.latent_vla.tokenizer import VOCABULARY, ByteTokenizerStep
 from policies.latent_vla.trajectories import future_outcomes, reward_scale
 from world_models.config import JEPAConfig, Sizes
+from world_models.encoders import stack_cameras
 from world_models.from_pixels import JEPA, Clip
 from world_models.teacher import FrozenTeacher
 

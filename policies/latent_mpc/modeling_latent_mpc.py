@@ -27,9 +27,9 @@ from policies.latent_mpc.configuration_latent_mpc import (
 )
 from policies.latent_mpc.processor_latent_mpc import action_range, load_preprocessor
 from policies.latent_mpc.worlds import load_world, make_world
-from policies.latent_vla.modeling_latent_vla import stack_cameras
 from policies.latent_vla.relative_actions import ACTION_ANCHOR
 from world_models.costs import foresee, goal_distance, shortfall, unlikeliness
+from world_models.encoders import stack_cameras
 from world_models.planners import Plan, Planner, PlannerConfig, Start, make_planner, shift
 from world_models.planners.budget import measure, seconds_of, spend
 

@@ -106,7 +106,7 @@ class LatentVLAWorld(World):
         assert self.imagination is not None
         scene = torch.cat([latents, self.embed_state(states).unsqueeze(2)], dim=2) + self.history_embedding
         context = self.backbone.extend(self._read(batch), [scene.flatten(1, 2)])
-        return self.imagination.imagine(self.backbone, context)
+        return self.imagination.scenes(self.imagination.imagine(self.backbone, context))
 
     def _read(self, batch: dict[str, Tensor]) -> Context:
         return self.backbone.read(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])

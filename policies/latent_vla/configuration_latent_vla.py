@@ -13,7 +13,8 @@ from policies.latent_vla.backbone import BACKBONES
 from policies.latent_vla.imagination import IMAGINATIONS
 from policies.latent_vla.interventions import INTERVENTIONS
 from policies.latent_vla.memory import MEMORIES
-from world_models import presets
+from policies.latent_vla.presets import PRESETS
+from policies.latent_vla.subgoals import BLOCK_ORDERS
 
 MODES = ("reactive", "imagine", "plan")
 """How a checkpoint decides at run time: at once, after imagining future scenes, or by choosing among several
@@ -26,59 +27,8 @@ RANKINGS = ("model", "shuffled")
 """How `plan` chooses: by foreseen outcomes, or, as a control, by outcomes that were dealt out at random."""
 
 
-def tiny() -> dict[str, Any]:
-    """About 4M parameters, for training on a 2-core CPU."""
-    return {
-        "backbone": "scratch",
-        **presets.tiny(),
-        "depth": 3,
-        "heads": 4,
-        "head_dim": 192,
-        "head_depth": 3,
-        "head_heads": 4,
-        "action_tokens": 3,
-    }
-
-
-def small() -> dict[str, Any]:
-    """At most 16M parameters, for one GPU."""
-    return {
-        "backbone": "scratch",
-        **presets.small(),
-        "depth": 6,
-        "heads": 6,
-        "head_dim": 288,
-        "head_depth": 5,
-        "head_heads": 6,
-        "action_tokens": 12,
-    }
-
-
-def base() -> dict[str, Any]:
-    """SmolVLM2-500M's vision tower and half of its language model, for one GPU."""
-    return {
-        "backbone": "pretrained",
-        "vlm": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
-        "vlm_layers": 16,
-        "num_latents": 8,
-        "latent_heads": 8,
-        "dim": 512,
-        "head_dim": 512,
-        "head_depth": 8,
-        "head_heads": 8,
-        "action_tokens": 12,
-        "dynamics_depth": 6,
-        "dynamics_heads": 8,
-        # Of no use to a pretrained backbone.
-        "tower": "resnet18",
-        "depth": 6,
-        "heads": 8,
-    }
-
-
-PRESETS = {"tiny": tiny, "small": small, "base": base}
-
 OF_MEMORY = ("memory_tokens", "memory_window")
+
 OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
 """Fields that only a pretrained backbone has a use for; numbers among them may be 0."""
 
@@ -109,9 +59,12 @@ class LatentVLAConfig(PreTrainedConfig):
 
     imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control); imagined_steps: N
     future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
-    top of the instruction for the action head, instead of carrying it. world_model: learn what actions do;
-    needed for `latent` imagination and for `plan`. proprioceptive_latents: whether latents hold the state as
-    well, so that what is foreseen of the robot itself is as exact as its joints; goals then need a state too.
+    top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
+    scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
+    `embodied train`; block_order: of sub-goals and scenes as the action head reads them, see `BLOCK_ORDERS`;
+    `grouped` scenes are also imagined without the sub-goals. world_model: learn what actions do; needed for
+    `latent` imagination and for `plan`. proprioceptive_latents: whether latents hold the state as well, so
+    that what is foreseen of the robot itself is as exact as its joints; goals then need a state too.
     mode: how to decide at run time, see `MODES`; `plan` draws `candidates` chunks at `proposal_temperature`,
     the share `exploration` of them as failed episodes acted (their score is lowered by exploration_cost), and
     takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see `RANKINGS`;
@@ -171,6 +124,10 @@ class LatentVLAConfig(PreTrainedConfig):
     imagined_steps: int = 2
     imagination_reads_instruction: bool = False
     imagination_loss_weight: float = 1.0
+    imagine_subgoals: bool = False
+    subgoals: list[str] = field(default_factory=list)
+    block_order: str = "interleaved"
+    subgoal_loss_weight: float = 0.1
     world_model: bool = False
     proprioceptive_latents: bool = False
     dynamics_depth: int = 0
@@ -249,6 +206,7 @@ class LatentVLAConfig(PreTrainedConfig):
             "ranking": RANKINGS,
             "planner": REFINERS,
             "intervention": tuple(INTERVENTIONS),
+            "block_order": tuple(BLOCK_ORDERS),
         }
         for name, expected in choices.items():
             if getattr(self, name) not in expected:
@@ -257,6 +215,7 @@ class LatentVLAConfig(PreTrainedConfig):
                 )
         if self.imagination == "latent" and not self.world_model:
             raise ValueError("--policy.imagination=latent: expected --policy.world_model=true as well")
+        self._validate_subgoals()
         needs = {"imagine": self.imagination != "none", "plan": self.world_model}
         if not needs.get(self.mode, True):
             able = [mode for mode in MODES if needs.get(mode, True)]
@@ -291,6 +250,16 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(f"--policy.memory={self.memory}: expected one of {', '.join(MEMORIES)}")
         if self.memory != "kept" and not self.memory_tokens:
             raise ValueError(f"--policy.memory={self.memory}: expected a policy with --policy.memory_tokens")
+
+    def _validate_subgoals(self) -> None:
+        if self.imagine_subgoals and self.imagination != "latent":
+            raise ValueError("--policy.imagine_subgoals=true: expected --policy.imagination=latent as well")
+        if self.block_order != "interleaved" and not self.imagine_subgoals:
+            raise ValueError(
+                f"--policy.block_order={self.block_order}: expected --policy.imagine_subgoals=true as well"
+            )
+        if self.block_order == "shuffled" and self.imagined_steps == 1:
+            raise ValueError("--policy.block_order=shuffled: expected --policy.imagined_steps of 2 or more")
 
     def _complete_normalization(self) -> None:
         unknown = sorted(set(self.normalization_mapping) - set(NORMALIZATION))
@@ -347,6 +316,11 @@ class LatentVLAConfig(PreTrainedConfig):
                 f"--policy.world_model_path={self.world_model_path}: only `embodied train` reads it, "
                 "expected no such flag here"
             )
+        if self.imagine_subgoals and not self.subgoals:
+            raise ValueError(
+                "--policy.imagine_subgoals=true: expected --policy.subgoals as well, which `embodied train` "
+                "takes from the data set"
+            )
         shapes = {key: tuple(feature.shape) for key, feature in self.image_features.items()}
         if not shapes or len(set(shapes.values())) != 1:
             raise ValueError(f"cameras {shapes or 'none'}: expected at least one, all of one size")
@@ -387,6 +361,13 @@ class LatentVLAConfig(PreTrainedConfig):
             return None
         past = [-self.n_action_steps * step for step in reversed(range(self.n_obs_steps))]
         return past + [self.chunk_size * (step + 1) for step in range(self.future_steps)]
+
+    @property
+    def subgoal_delta_indices(self) -> list[int] | None:
+        """The moments at which what is pursued leads to the next; None where sub-goals are not imagined."""
+        if not self.imagine_subgoals:
+            return None
+        return [self.chunk_size * step for step in range(self.imagined_steps)]
 
     @property
     def action_delta_indices(self) -> list[int]:

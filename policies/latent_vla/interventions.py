@@ -5,7 +5,8 @@ calibration, `other_instruction` instructions; whoever runs the policy computes 
 names. Which of several replacements a decision gets follows from its own noise alone, so that neither the
 rest of the batch nor the calls before change an episode.
 
-B batch, N imagined scenes, K latent tokens, D width, M calibration plans, I instructions, L tokens.
+B batch, N imagined scenes, P tokens of each and its sub-goal, D width, M calibration plans,
+I instructions, L tokens.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ NOISE_PLANS = 256
 class Calibration:
     """What was imagined elsewhere, and what else could have been said.
 
-    plans: (M, N, K, D), imagined in states of other episodes, each under its own instruction; tokens, mask:
+    plans: (M, N, P, D), imagined in states of other episodes, each under its own instruction; tokens, mask:
     (I, L) distinct instructions as the policy reads them.
     """
 
@@ -37,7 +38,7 @@ class Calibration:
 class Imagined:
     """A plan and what it came from.
 
-    plan: (B, N, K, D); tokens, mask: (B, L), the instruction; draw: (B,) between 0 and 1, of each decision;
+    plan: (B, N, P, D); tokens, mask: (B, L), the instruction; draw: (B,) between 0 and 1, of each decision;
     imagine: the plan that instructions given as tokens and mask yield in the same scenes.
     """
 
@@ -54,7 +55,7 @@ def draw_of(noise: Tensor) -> Tensor:
 
 
 def replace_plan(name: str, imagined: Imagined, calibration: Calibration | None) -> Tensor:
-    """The plan (B, N, K, D) that takes the place of the imagined one.
+    """The plan (B, N, P, D) that takes the place of the imagined one.
 
     name: a key of INTERVENTIONS. Raises ValueError without the calibration that it needs.
     """
@@ -118,7 +119,7 @@ def _pick(draw: Tensor, count: int) -> Tensor:
 
 @cache
 def _noise_plans(shape: torch.Size, device: torch.device) -> Tensor:
-    """(NOISE_PLANS, N, K, D) standard normal numbers, always the same."""
+    """(NOISE_PLANS, N, P, D) standard normal numbers, always the same."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(NOISE_PLANS, *shape, generator=generator).to(device)
 

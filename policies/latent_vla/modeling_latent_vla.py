@@ -5,7 +5,7 @@ imagined scenes; scene and plan, without the instruction, give the action. `plan
 the world model foresees what each leads to, the best is taken.
 
 Shapes: B batch, T history steps, V cameras, K latent tokens per step, D width, N imagined or foreseen steps,
-C candidates, H action horizon, A action size.
+P tokens of an imagined step (K, and one of its sub-goal), C candidates, H action horizon, A action size.
 """
 
 from collections import deque
@@ -33,17 +33,13 @@ from policies.latent_vla.memory import Bank, EpisodeMemory
 from policies.latent_vla.parts import MAKERS, optimizer_groups
 from policies.latent_vla.predicted_video import film, load_decoder
 from policies.latent_vla.refinement import refine
-from policies.latent_vla.relative_actions import ACTION_ANCHOR
-from policies.latent_vla.trajectories import is_exploration
+from policies.latent_vla.relative_actions import add_anchor
+from policies.latent_vla.subgoals import SUBGOAL, subgoal_accuracy, subgoal_loss, told_subgoals
+from policies.latent_vla.trajectories import future_is_pad, is_exploration
+from world_models.encoders import stack_cameras
 from world_models.transformer import masked_mse
 
 Metrics = dict[str, Tensor]
-
-
-def stack_cameras(cameras: list[Tensor]) -> Tensor:
-    """Cameras of (..., 3, H, W) each as (..., V, 3, H, W), without leaving channels-last memory."""
-    pixels = torch.stack([camera.movedim(-3, -1) for camera in cameras], dim=-4)
-    return pixels.movedim(-1, -3)
 
 
 class LatentVLAPolicy(PreTrainedPolicy):
@@ -60,11 +56,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.encoder, self.backbone, config = parts.encoder, parts.backbone, parts.config
         self.config: LatentVLAConfig = config
         self.embed_state = nn.Linear(config.state_size, config.dim)
-        self.sense = (
-            nn.Linear(config.state_size, config.num_latents * config.dim)
-            if config.proprioceptive_latents
-            else None
-        )
+        scene_size = config.num_latents * config.dim
+        self.sense = nn.Linear(config.state_size, scene_size) if config.proprioceptive_latents else None
         self.history_embedding = nn.Parameter(torch.zeros(config.n_obs_steps, 1, config.dim))
         self.readout = nn.Parameter(torch.randn(1, config.dim) * 0.02)
         network = ActionTransformer(
@@ -88,6 +81,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
                 dim=config.dim,
                 width=self.backbone.width,
                 inert=config.imagination == "inert",
+                subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
+                order=config.block_order,
             )
         self.calibration: Calibration | None = None
         """What `config.intervention` takes plans and instructions from; not saved."""
@@ -134,7 +129,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
             loss, metrics = self._imagination_loss(batch, instruction, scene, latents[:, history:])
         if self.foresight is not None:
             goal = self.foresight.goal(self.backbone, instruction)
-            foresight_loss, details = self.foresight.loss(batch, latents, goal, self._future_is_pad(batch))
+            foresight_loss, details = self.foresight.loss(
+                batch, latents, goal, future_is_pad(batch, self.config.n_obs_steps)
+            )
             loss, metrics = loss + foresight_loss, metrics | details
         return loss, metrics
 
@@ -151,7 +148,11 @@ class LatentVLAPolicy(PreTrainedPolicy):
         half = len(scene) // 2
         first, rest = slice(half), slice(half, None)
         informed = instruction.rows(rest)
-        plan = self.imagination.imagine(self.backbone, self.backbone.extend(informed, [scene[rest]]))
+        told = None
+        if self.config.imagine_subgoals:
+            told = told_subgoals(batch, explores, self.config.imagined_steps)[rest]
+        context = self.backbone.extend(informed, [scene[rest]])
+        plan, logits = self.imagination.think(self.backbone, context, told)
         after = self._read_plan(informed, scene[rest], plan, readout[rest])
         loss = self._action_loss(after, batch, rest)
         metrics = {"imagine_action_loss": loss.detach()}
@@ -161,10 +162,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
             metrics["action_loss"] = reactive.detach()
             loss = torch.lerp(loss, reactive, half / len(scene))
         if self.config.imagination == "latent":
-            unknown = self._future_is_pad(batch) | explores[:, None]
-            error = masked_mse(plan, future[rest].detach(), unknown[rest])
+            unknown = future_is_pad(batch, self.config.n_obs_steps) | explores[:, None]
+            error = masked_mse(self.imagination.scenes(plan), future[rest].detach(), unknown[rest])
             metrics["imagination_loss"] = error.detach()
             loss = loss + self.config.imagination_loss_weight * error
+        if logits is not None and told is not None and SUBGOAL in batch:
+            error = subgoal_loss(logits, told)
+            metrics |= {"subgoal_loss": error.detach(), "subgoal_accuracy": subgoal_accuracy(logits, told)}
+            loss = loss + self.config.subgoal_loss_weight * error
         return loss, metrics
 
     def _action_loss(self, context: Context, batch: dict[str, Tensor], rows: slice) -> Tensor:
@@ -172,10 +177,6 @@ class LatentVLAPolicy(PreTrainedPolicy):
         horizon = self.config.chunk_size
         is_pad = batch["action_is_pad"][rows, :horizon]
         return self.head.loss(context.states, batch[ACTION][rows, :horizon], is_pad)
-
-    def _future_is_pad(self, batch: dict[str, Tensor]) -> Tensor:
-        """Which of the N future moments lie behind the episode's end, (B, N) bool."""
-        return batch[f"{OBS_STATE}_is_pad"][:, self.config.n_obs_steps :]
 
     # --- acting -----------------------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         else:
             context = self._think(batch, latents, state, noise)
             chunk = self.head.sample(context.states, noise * self.config.temperature)
-            chunk = self._absolute(chunk, batch)
+            chunk = add_anchor(chunk, batch)
         if self.memory is not None:
             self._bank = self.memory.keep(self._scene(latents, state), self._bank)
         return chunk
@@ -227,7 +228,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if self.config.mode == "imagine" and self.config.imagination == "latent":
             assert self.imagination is not None
             context = self.backbone.extend(self._read(batch), [self._scene(latents, state)])
-            return self.imagination.imagine(self.backbone, context)[:, 0].unsqueeze(2)
+            return self.imagination.imagine(self.backbone, context)[:, 0, : latents.shape[2]].unsqueeze(2)
         assert self.foresight is not None
         return self.foresight.model.step(latents, chunk).unsqueeze(2)
 
@@ -238,22 +239,38 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def imagine(self, batch: dict[str, Tensor]) -> Tensor:
-        """The plan (B, N, K, D) for the last T looks, or for the present alone, whatever the mode.
+        """The plan (B, N, P, D) for the last T looks, or for the present alone, whatever the mode.
 
-        Nothing is kept. Raises ValueError if the policy was not trained to imagine.
+        Nothing is kept; its scenes are the first K tokens. Raises ValueError if the policy was not trained to
+        imagine.
         """
         if self.imagination is None:
             raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
+        return self.imagination.imagine(self.backbone, self._look(batch))
+
+    @torch.no_grad()
+    def imagine_subgoals(self, batch: dict[str, Tensor]) -> list[list[str]]:
+        """What `imagine` would pursue on the way to each of the N scenes, in words, for each observation.
+
+        Raises ValueError if the policy was not trained to imagine sub-goals.
+        """
+        if self.imagination is None or self.imagination.subgoals is None:
+            raise ValueError("--policy.imagine_subgoals=false: expected a policy that was trained with true")
+        _, logits = self.imagination.think(self.backbone, self._look(batch))
+        assert logits is not None
+        return [[self.config.subgoals[number] for number in row] for row in logits.argmax(2).tolist()]
+
+    def _look(self, batch: dict[str, Tensor]) -> Context:
+        """Instruction and scene, for the last T looks or for the present alone."""
         self.eval()
         latents, state = self._observe(batch)
         if latents.shape[1] == 1:
             history = self.config.n_obs_steps
             latents, state = latents.expand(-1, history, -1, -1), state.expand(-1, history, -1)
-        scene = self._scene(latents, state)
-        return self.imagination.imagine(self.backbone, self.backbone.extend(self._read(batch), [scene]))
+        return self.backbone.extend(self._read(batch), [self._scene(latents, state)])
 
     def _intervened(self, plan: Tensor, batch: dict[str, Tensor], scene: Tensor, noise: Tensor) -> Tensor:
-        """The plan (B, N, K, D), or what `config.intervention` puts in its place; noise: the decision's."""
+        """The plan (B, N, P, D), or what `config.intervention` puts in its place; noise: the decision's."""
         backbone, imagination = self.backbone, self.imagination
         assert imagination is not None
 
@@ -324,20 +341,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if exploring:
             explored = self.backbone.extend(context, [self._readout(~explores)])
             chunks.append(self.head.sample_many(explored.states, noise[:, -exploring:]))
-        candidates = self._absolute(torch.cat(chunks, dim=1), batch)
+        candidates = add_anchor(torch.cat(chunks, dim=1), batch)
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
             plan = self.imagination.imagine(self.backbone, context)
-            imagined = self._intervened(plan, batch, scene, drawn)[:, 0]
+            plan = self._intervened(plan, batch, scene, drawn)
+            imagined = self.imagination.scenes(plan)[:, 0]
         goal = self.foresight.goal(self.backbone, instruction)
         return candidates, partial(self.foresight.score, latents, goal=goal, imagined=imagined)
-
-    def _absolute(self, chunk: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Chunks (B, ..., H, A) as normalised absolute actions."""
-        if not self.config.relative_actions:
-            return chunk
-        anchor = batch[ACTION_ANCHOR]
-        return chunk.float() + anchor.reshape(len(anchor), *[1] * (chunk.ndim - 2), -1)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -382,7 +393,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         return readout + explores[:, None, None] * self.foresight.exploration
 
     def _read_plan(self, instruction: Context, scene: Tensor, plan: Tensor, readout: Tensor) -> Context:
-        """Scene and plan (B, N, K, D) as the action head sees them."""
+        """Scene and plan (B, N, P, D) as the action head sees them."""
         assert self.imagination is not None
         seen = instruction if self.config.imagination_reads_instruction else instruction.hidden()
         return self.backbone.extend(seen, [scene, *self.imagination.blocks(plan), readout])

@@ -30,6 +30,14 @@ ABSOLUTE = -1
 """In place of a state dimension: the action is not relative."""
 
 
+def add_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Chunks (B, ..., H, A) as normalised absolute actions, where the batch says that they are relative."""
+    if ACTION_ANCHOR not in batch:
+        return chunk
+    anchor = batch[ACTION_ANCHOR]
+    return chunk.float() + anchor.reshape(len(anchor), *[1] * (chunk.ndim - 2), -1)
+
+
 def dimension_names(feature: Mapping[str, Any]) -> list[str] | None:
     """Names of a vector's dimensions; LeRobot's older data sets nest them: `{"motors": [...]}`."""
     names = feature.get("names")

@@ -10,7 +10,7 @@ import torch
 from lerobot.utils.constants import ACTION, OBS_STATE, REWARD
 from torch import Tensor
 
-from policies.latent_vla.relative_actions import ACTION_ANCHOR
+from policies.latent_vla.relative_actions import add_anchor
 from world_models.outcomes import Outcomes
 
 STEPS_TO_SUCCESS = "observation.steps_to_success"
@@ -31,10 +31,12 @@ def is_exploration(batch: dict[str, Tensor]) -> Tensor:
 
 def absolute_chunks(batch: dict[str, Tensor], chunk_size: int) -> Tensor:
     """The actions that followed, as normalised absolute chunks (B, N, H, A)."""
-    actions = batch[ACTION]
-    if ACTION_ANCHOR in batch:
-        actions = actions + batch[ACTION_ANCHOR][:, None]
-    return actions.unflatten(1, (-1, chunk_size))
+    return add_anchor(batch[ACTION], batch).unflatten(1, (-1, chunk_size))
+
+
+def future_is_pad(batch: dict[str, Tensor], history: int) -> Tensor:
+    """Which of the N future moments lie behind the episode's end, (B, N) bool."""
+    return batch[f"{OBS_STATE}_is_pad"][:, history:]
 
 
 def symlog(reward: Tensor) -> Tensor:

@@ -5,18 +5,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from lerobot.datasets import LeRobotDatasetMetadata
-from lerobot.datasets.language import LANGUAGE_PERSISTENT
 
 from embodied.config import InspectConfig
-from embodied.data.cache import damage_reported, data_files, picture_shape, read_columns
+from embodied.data.cache import picture_shape, read_columns
 from embodied.data.dataset import episode_rows, open_metadata, task_names
 from embodied.data.inspection.printout import format_result
 from embodied.data.inspection.recording import PictureSample, Recording
 from embodied.data.inspection.sampling import sample_pictures
 from embodied.data.inspection.table import find
+from embodied.data.subgoals import read_stages
 from embodied.errors import UserError
 
 
@@ -128,16 +126,6 @@ def _describe_language(recording: Recording) -> dict[str, Any]:
 
 def _subtasks(recording: Recording) -> dict[str, int]:
     """In how many episodes each sub-goal of the persistent language column is pursued."""
-    if LANGUAGE_PERSISTENT not in recording.metadata.features:
-        return {}
-    counts: Counter[str] = Counter()
-    starts = {episode.start for episode in recording.episodes}
-    offset = 0
-    for path in data_files(recording.metadata.root):
-        with damage_reported(path):
-            column: pa.ChunkedArray = pq.read_table(path, columns=[LANGUAGE_PERSISTENT])[LANGUAGE_PERSISTENT]
-        for start in sorted(start for start in starts if offset <= start < offset + len(column)):
-            entries = column[start - offset].as_py() or []
-            counts.update({entry["content"] for entry in entries if entry["style"] == "subtask"})
-        offset += len(column)
+    stages = read_stages(recording.metadata, sorted(episode.start for episode in recording.episodes))
+    counts = Counter(text for episode in stages for text in {text for _, text in episode if text})
     return dict(counts.most_common())

@@ -19,7 +19,8 @@ from embodied.evaluation.policy_loading import LoadedPolicy, load_policy
 from embodied.evaluation.world_model_loading import LoadedWorldModel, load_world_model
 from embodied.training.checkpoint import load_checkpoint_folder, read_json
 from embodied.training.world_models import JEPA_TYPE
-from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy, stack_cameras
+from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from world_models.encoders import stack_cameras
 from world_models.from_pixels import JEPA
 
 

@@ -1,0 +1,101 @@
+"""Sub-goals: beside each imagined scene one word of what is pursued on the way to it, in plain English.
+
+Each distinct sentence of the data set is one token. The thought goes sub-goal, scene, sub-goal, scene, action
+(latents between words, as in Mirage, arXiv 2506.17218): a sub-goal is read off the backbone's states of the
+scene before it, and shapes the scene after it. The other orders are controls.
+
+B batch, N imagined scenes, M read tokens, W width of the backbone's states, D width of tokens, G sub-goals.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SUBGOAL = "observation.subgoal"
+"""(B, N) int64 in a batch: indices of the sub-goals in force now and at each future moment but the last, so
+those pursued on the way to the N future moments; -1 where there is none, and behind the episode's end.
+Batches without it teach nothing about sub-goals."""
+
+
+def told_subgoals(batch: Mapping[str, Tensor], explores: Tensor, count: int) -> Tensor:
+    """Indices (B, N) of the sub-goals to learn, -1 where none is known; failed episodes teach none.
+
+    explores: (B,) bool, who comes from a failed episode; count: N.
+    """
+    unknown = torch.full((len(explores), count), -1, device=explores.device)
+    return batch.get(SUBGOAL, unknown).masked_fill(explores[:, None], -1)
+
+
+class Subgoals(nn.Module):
+    """Says sub-goals and reads them, as one token each.
+
+    Starts from zeros, so that all else of a policy starts as it would without sub-goals: at first every
+    sub-goal is as likely, and none means anything.
+    """
+
+    def __init__(self, *, count: int, width: int, dim: int) -> None:
+        """count: G; width: W; dim: D."""
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.words = nn.Parameter(torch.zeros(count, width))
+        self.meanings = nn.Parameter(torch.zeros(count, dim))
+
+    def say(self, states: Tensor) -> Tensor:
+        """Logits (B, G) of the sub-goal that follows the states (B, M, W) of the scene before it."""
+        return F.linear(self.norm(states.float()).mean(1), self.words)
+
+    def read(self, logits: Tensor, told: Tensor | None) -> Tensor:
+        """One token (B, 1, D): the sub-goal that is told, (B,) indices, or the likeliest where that is -1."""
+        chosen = logits.argmax(1)
+        if told is not None:
+            chosen = torch.where(told < 0, chosen, told)
+        return self.meanings[chosen].unsqueeze(1)
+
+
+def subgoal_loss(logits: Tensor, told: Tensor) -> Tensor:
+    """Mean cross-entropy over the sub-goals that are told.
+
+    logits: (B, N, G); told: (B, N) indices, -1 where unknown. Returns a scalar, 0 if nothing is told.
+    """
+    total = F.cross_entropy(logits.flatten(0, 1), told.flatten(), ignore_index=-1, reduction="sum")
+    return total / (told >= 0).sum().clamp(min=1)
+
+
+def subgoal_accuracy(logits: Tensor, told: Tensor) -> Tensor:
+    """Share of the told sub-goals that are the likeliest; shapes as for `subgoal_loss`."""
+    return (logits.argmax(2) == told).sum() / (told >= 0).sum().clamp(min=1)
+
+
+def _interleaved(count: int) -> list[int]:
+    return [place for step in range(count) for place in (step, count + step)]
+
+
+def _grouped(count: int) -> list[int]:
+    return [*range(count, 2 * count), *range(count)]
+
+
+def _shuffled(count: int) -> list[int]:
+    """A random order, always the same one for as many scenes, and neither of the others."""
+    generator = torch.Generator().manual_seed(0)
+    while (order := torch.randperm(2 * count, generator=generator).tolist()) in (
+        _interleaved(count),
+        _grouped(count),
+    ):
+        pass
+    return order
+
+
+BLOCK_ORDERS: dict[str, Callable[[int], list[int]]] = {
+    "interleaved": _interleaved,
+    "grouped": _grouped,
+    "shuffled": _shuffled,
+}
+"""In which order the action head's thought holds N sub-goals, numbered from 0, and N scenes, from N."""
+
+
+def in_order(order: str, subgoals: Sequence[Tensor], scenes: Sequence[Tensor]) -> list[Tensor]:
+    """The blocks of N sub-goals and of N scenes in one of the `BLOCK_ORDERS`."""
+    blocks = [*subgoals, *scenes]
+    return [blocks[place] for place in BLOCK_ORDERS[order](len(scenes))]

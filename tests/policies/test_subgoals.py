@@ -1,0 +1,187 @@
+"""Sub-goals between imagined scenes: what is learned of them, said, and read, and in which order."""
+
+import math
+
+import pytest
+import torch
+
+from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from policies.latent_vla.subgoals import (
+    BLOCK_ORDERS,
+    SUBGOAL,
+    Subgoals,
+    in_order,
+    subgoal_accuracy,
+    subgoal_loss,
+)
+from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
+
+HORIZON = 12
+TEXTS = ["move above it", "grasp it", "lift it"]
+SPEAKS = {
+    "world_model": True,
+    "imagination": "latent",
+    "imagine_subgoals": True,
+    "subgoals": TEXTS,
+    "mode": "imagine",
+}
+
+
+@pytest.fixture
+def make_told_batch(make_batch):
+    """A training batch of four rows with two future moments; the sub-goals are the rows'."""
+
+    def make(told=((0, 1), (1, 2), (0, 1), (1, 2))):
+        batch = make_batch(("open the drawer", "reach") * 2, steps=3, horizon=2 * HORIZON)
+        return batch | {
+            "observation.state_is_pad": torch.zeros(4, 3, dtype=torch.bool),
+            STEPS_TO_SUCCESS: torch.full((4,), 30.0),
+            SUBGOAL: torch.tensor(told),
+        }
+
+    return make
+
+
+def observation(batch):
+    """The present moment of a training batch."""
+    timed = (*[key for key in batch if key.startswith("observation.images")], "observation.state")
+    return {key: value[:, 0] if key in timed else value for key, value in batch.items()}
+
+
+def test_only_told_sub_goals_count() -> None:
+    """Logits 0 and log 3 give chances of 1/4 and 3/4; the last one is unknown."""
+    logits = torch.tensor([[[0.0, math.log(3)], [0.0, math.log(3)], [0.0, 100.0]]])
+    told = torch.tensor([[1, 0, -1]])
+    assert subgoal_loss(logits, told).item() == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
+    assert subgoal_accuracy(logits, told).item() == 0.5
+    assert subgoal_loss(logits, torch.full((1, 3), -1)).item() == 0
+
+
+def test_a_told_sub_goal_is_read_in_place_of_the_likeliest() -> None:
+    subgoals = Subgoals(count=2, width=3, dim=1)
+    subgoals.meanings.data = torch.tensor([[10.0], [20.0]])
+    logits = torch.tensor([[0.0, 1.0]] * 3)
+    assert subgoals.read(logits, None).flatten().tolist() == [20, 20, 20]
+    assert subgoals.read(logits, torch.tensor([0, 1, -1])).flatten().tolist() == [10, 20, 20]
+
+
+def test_orders_of_sub_goals_and_scenes() -> None:
+    said, seen = [torch.tensor(0), torch.tensor(1)], [torch.tensor(10), torch.tensor(11)]
+    ordered = {order: [block.item() for block in in_order(order, said, seen)] for order in BLOCK_ORDERS}
+    assert ordered["interleaved"] == [0, 10, 1, 11]
+    assert ordered["grouped"] == [10, 11, 0, 1]
+    assert sorted(ordered["shuffled"]) == [0, 1, 10, 11]
+    assert ordered["shuffled"] not in (ordered["interleaved"], ordered["grouped"])
+    assert ordered["shuffled"] == [block.item() for block in in_order("shuffled", said, seen)]
+
+
+def test_without_sub_goals_the_network_is_what_it_would_be_if_they_were_never_thought_of(make_policy) -> None:
+    """Their parameters come on top, and draw no random numbers, so that both arms start alike."""
+    silent = make_policy(**SPEAKS | {"imagine_subgoals": False}).state_dict()
+    speaking = make_policy(**SPEAKS).state_dict()
+    added = {name for name in speaking if name not in silent}
+    assert added == {
+        f"imagination.subgoals.{name}" for name in ("norm.weight", "norm.bias", "words", "meanings")
+    }
+    assert all(torch.equal(value, speaking[name]) for name, value in silent.items())
+
+
+@pytest.mark.parametrize("order", BLOCK_ORDERS)
+def test_every_part_learns_in_every_order(order, make_policy, make_told_batch) -> None:
+    policy = make_policy(**SPEAKS, block_order=order)
+    loss, metrics = policy(make_told_batch())
+    loss.backward()
+    assert metrics["subgoal_loss"].item() == pytest.approx(math.log(3))
+    assert policy.imagination.subgoals.words.grad.abs().sum() > 0
+    assert policy.imagination.subgoals.meanings.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("order", "same"), [("interleaved", False), ("shuffled", False), ("grouped", True)])
+def test_a_sub_goal_shapes_the_scenes_after_it_unless_grouped(
+    order, same, make_policy, make_told_batch
+) -> None:
+    policy = make_policy(**SPEAKS, block_order=order)
+    policy.imagination.subgoals.meanings.data = torch.randn(3, 32, generator=torch.Generator().manual_seed(2))
+    context = policy._look(observation(make_told_batch()))
+    plans = [
+        policy.imagination.scenes(
+            policy.imagination.think(policy.backbone, context, torch.tensor([[0, told]] * 4))[0]
+        )
+        for told in (0, 1)
+    ]
+    assert torch.equal(plans[0][:, 0], plans[1][:, 0])
+    assert torch.equal(plans[0][:, 1], plans[1][:, 1]) == same
+
+
+def test_a_failed_episode_teaches_no_sub_goal(make_policy, make_told_batch) -> None:
+    batch = make_told_batch() | {STEPS_TO_SUCCESS: torch.full((4,), torch.inf)}
+    _, metrics = make_policy(**SPEAKS)(batch)
+    assert metrics["subgoal_loss"] == 0
+
+
+def test_a_batch_without_sub_goals_trains_without_their_loss(make_policy, make_told_batch) -> None:
+    batch = make_told_batch()
+    del batch[SUBGOAL]
+    loss, metrics = make_policy(**SPEAKS)(batch)
+    loss.backward()
+    assert not any(name.startswith("subgoal") for name in metrics)
+    assert loss.isfinite()
+
+
+def test_after_one_batch_is_learned_the_policy_says_the_right_sentences(make_policy, make_told_batch) -> None:
+    policy = make_policy(**SPEAKS)
+    batch = make_told_batch()
+    optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3)
+    for _ in range(40):
+        loss, _ = policy(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    said = policy.imagine_subgoals(observation(batch))
+    assert said[2:] == [["move above it", "grasp it"], ["grasp it", "lift it"]]
+
+
+def test_the_plan_of_a_speaking_policy_holds_a_token_of_each_sub_goal(make_policy, make_told_batch) -> None:
+    policy = make_policy(**SPEAKS)
+    plan = policy.imagine(observation(make_told_batch()))
+    assert plan.shape == (4, 2, 4, 32)
+    assert policy.imagination.scenes(plan).shape == (4, 2, 3, 32)
+    assert [block.shape[1] for block in policy.imagination.blocks(plan)] == [1, 3, 1, 3]
+
+
+@pytest.mark.parametrize("mode", ["imagine", "plan"])
+def test_a_speaking_policy_decides_in_every_mode(mode, make_policy, make_told_batch) -> None:
+    policy = make_policy(**SPEAKS | {"mode": mode}, imagination_distance_weight=1.0, candidates=4)
+    chunk = policy.predict_action_chunk(observation(make_told_batch()))
+    assert chunk.shape == (4, HORIZON, 4)
+
+
+def test_a_checkpoint_knows_its_sentences(make_policy, make_told_batch, tmp_path) -> None:
+    policy = make_policy(**SPEAKS)
+    policy.imagination.subgoals.words.data[1] = 1.0
+    policy.imagination.subgoals.norm.bias.data += 1.0
+    policy.save_pretrained(tmp_path)
+    loaded = LatentVLAPolicy.from_pretrained(tmp_path)
+    batch = observation(make_told_batch())
+    assert loaded.imagine_subgoals(batch) == policy.imagine_subgoals(batch) == [["grasp it"] * 2] * 4
+
+
+def test_a_policy_without_sub_goals_cannot_say_any(make_policy, make_told_batch) -> None:
+    policy = make_policy(world_model=True, imagination="latent")
+    with pytest.raises(ValueError, match="expected a policy that was trained with true"):
+        policy.imagine_subgoals(observation(make_told_batch()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"imagination": "inert"}, "--policy.imagine_subgoals=true: expected --policy.imagination=latent"),
+        ({"block_order": "sorted"}, "expected one of interleaved, grouped, shuffled"),
+        ({"block_order": "grouped", "imagine_subgoals": False}, "expected --policy.imagine_subgoals=true"),
+        ({"block_order": "shuffled", "imagined_steps": 1}, "expected --policy.imagined_steps of 2 or more"),
+        ({"subgoals": []}, "expected --policy.subgoals as well"),
+    ],
+)
+def test_sub_goals_that_cannot_be_imagined_are_refused(make_policy, fields, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_policy(**SPEAKS | fields)
