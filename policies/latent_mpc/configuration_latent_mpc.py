@@ -133,7 +133,7 @@ class LatentMPCConfig(PreTrainedConfig):
         if self.goal == "imagined" and not specification.imagines:
             raise ValueError(
                 "--policy.goal=imagined: the world model imagines nothing: expected one trained with "
-                "--policy.imagination=latent"
+                "--policy.imagination=latent and without memory"
             )
         self.world_model = world_model
         self.input_features = dict(specification.input_features)

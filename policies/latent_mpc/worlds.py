@@ -74,7 +74,9 @@ class LatentVLAWorld(World):
                 "expected one without"
             )
         self.encoder, self.backbone, self.foresight = policy.encoder, policy.backbone, policy.foresight
-        self.imagination = policy.imagination if config.imagination == "latent" else None
+        # What a policy with a memory imagines depends on it, and only that policy keeps it.
+        imagines = config.imagination == "latent" and not config.memory_tokens
+        self.imagination = policy.imagination if imagines else None
         self.embed_state, self.history_embedding = policy.embed_state, policy.history_embedding
         self.specification = WorldSpecification(
             input_features=config.input_features or {},
@@ -82,7 +84,7 @@ class LatentVLAWorld(World):
             history=config.n_obs_steps,
             chunk_size=config.chunk_size,
             n_action_steps=config.n_action_steps,
-            imagines=self.imagination is not None,
+            imagines=imagines,
         )
 
     def encode(self, images: Tensor) -> Tensor:

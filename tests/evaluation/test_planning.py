@@ -196,6 +196,7 @@ def test_flags_that_name_no_policy_are_refused(given: dict, message: str) -> Non
         (VLA, ["--world_model={}"], r"--policy\.world_model: is fixed by training"),
         (VLA, ["--n_action_steps=13"], "n_action_steps=13: expected 1 to 12"),
         ({"world_model": True}, ["--goal=imagined"], "the world model imagines nothing"),
+        ({**VLA, "memory_tokens": 2, "memory_window": 4}, ["--goal=imagined"], "and without memory"),
         (VLA, ["--goal=image", "--goal_over=max"], "goal_over=max: expected one of final"),
         ({}, [], "a latent_vla without a world model: expected one trained with"),
     ],

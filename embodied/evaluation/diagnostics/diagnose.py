@@ -96,13 +96,13 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
     """
     names = _chosen(config.diagnostics)
     env = require_simulated(config.env)
-    model = load_held(config.model.folder, config.device, config.model_overrides)
+    model = load_held(config.model.path, config.device, config.model_overrides)
     check_env(model.world, env)
     if model.policy is not None:
         check_fits(model.policy[0].config, env)
     if "ranking" in names and model.proposer is None:
         raise UserError("--diagnostics=ranking: expected a checkpoint that proposes chunks, a latent_vla")
-    cache = _open_held_out(config.dataset, model, config.model.folder) if "rollout" in names else None
+    cache = _open_held_out(config.dataset, model, config.model.path) if "rollout" in names else None
     agent = None if model.policy is None else make_agent(*model.policy)
     found: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -112,7 +112,7 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
         for name in names:
             found[name] = DIAGNOSTICS[name](subject)
     result = _as_json(
-        {"diagnostics": found, "env": _describe(env), **checkpoint_origin(config.model.folder, config.seed)}
+        {"diagnostics": found, "env": _describe(env), **checkpoint_origin(config.model.path, config.seed)}
     )
     print(format_diagnostics(found))
     if config.output_dir is not None:
