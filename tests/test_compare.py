@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embodied import comparison_work
+from embodied import cli, comparison_work
 from embodied.compare import compare
 from embodied.config import CompareConfig
 from embodied.errors import UserError
@@ -250,3 +250,23 @@ def test_data_sets_that_do_not_fit_are_not_merged(small: Callable) -> None:
     ):
         compare(small(data=data))
     assert not Path("out/data/all").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["nowhere.json"], "--declaration=nowhere.json: expected a JSON file that can be read"),
+        (["points.json", "--stage=test"], "--stage=test: expected all or one of data, train, evaluate"),
+        (["points.json", "--max_minutes=-1"], "--max_minutes=-1.0: expected at least 0"),
+        (["points.json"], "points.json: episodes=0: expected at least 1"),
+    ],
+)
+def test_on_the_command_line_each_mistake_is_one_line(
+    flags: list[str], line: str, small: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(episodes=0)
+    assert cli.main(["compare", *flags, "--output_dir=out"]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not Path("out").exists()
