@@ -12,7 +12,8 @@ from embodied.config import DatasetConfig, ImagineConfig
 from embodied.errors import UserError
 from embodied.evaluation.agents import ChunkAgent
 from embodied.evaluation.calibration import open_dataset
-from embodied.evaluation.diagnostics.model import PolicyWorldModel, check_dataset
+from embodied.evaluation.diagnostics.holders import PolicyWorldModel
+from embodied.evaluation.diagnostics.model import check_dataset
 from embodied.evaluation.evaluate import checkpoint_origin, list_episodes, run_agent
 from embodied.evaluation.policy_loading import LoadedPolicy, check_fits, load_policy
 from embodied.evaluation.summary import episode_rows
