@@ -149,8 +149,8 @@ def test_a_cue_of_the_first_look_is_acted_upon_later(
 ) -> None:
     """Learnt with the bank; at chance when it is wiped; the opposite when it is the neighbour's."""
     policy, unseen = make_remembering(), make_episodes(1000)
-    learn(policy, make_episodes, steps=80)
-    assert error(policy, unseen) < 0.15
+    learn(policy, make_episodes, steps=50)
+    assert error(policy, unseen) < 0.1
     policy.config.memory = "wiped"
     assert error(policy, unseen) > 0.8
     policy.config.memory = "swapped"
@@ -161,7 +161,7 @@ def test_without_a_bank_later_actions_stay_at_chance(
     make_remembering: Callable, make_episodes: Callable
 ) -> None:
     policy = make_remembering(memory_tokens=0, memory_window=0)
-    learn(policy, make_episodes, steps=80)
+    learn(policy, make_episodes, steps=50)
     assert error(policy, make_episodes(1000)) > 0.8
 
 
