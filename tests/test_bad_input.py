@@ -159,6 +159,10 @@ def test_a_choice_that_the_data_set_does_not_have(
             "IDENTITY for ACTION, expected another with --policy.relative_actions=true",
         ),
         (["--policy.n_action_steps=20"], "--policy.n_action_steps=20: expected at most chunk_size=12"),
+        (
+            ["--policy.world_model=true", "--policy.imagination=latent", "--policy.imagine_subgoals=true"],
+            "--policy.imagine_subgoals=true: data has no sub-goals",
+        ),
         (["--eval_freq=1"], "--eval_freq=1: expected an environment"),
         (["--resume=true"], "--resume=true: run holds no checkpoint"),
     ],

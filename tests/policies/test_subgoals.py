@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from policies.latent_vla.interventions import Calibration
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.subgoals import (
     BLOCK_ORDERS,
@@ -147,6 +148,23 @@ def test_the_plan_of_a_speaking_policy_holds_a_token_of_each_sub_goal(make_polic
     assert plan.shape == (4, 2, 4, 32)
     assert policy.imagination.scenes(plan).shape == (4, 2, 3, 32)
     assert [block.shape[1] for block in policy.imagination.blocks(plan)] == [1, 3, 1, 3]
+
+
+def test_an_intervention_replaces_sub_goals_as_well(make_policy, make_told_batch) -> None:
+    """With every plan the calibration's, what was said here no longer matters."""
+    policy = make_policy(**SPEAKS, intervention="mean")
+    policy.imagination.subgoals.meanings.data = torch.randn(3, 32, generator=torch.Generator().manual_seed(2))
+    batch = observation(make_told_batch())
+    tokens, mask = (batch[f"observation.language.{key}"] for key in ("tokens", "attention_mask"))
+    policy.calibration = Calibration(plans=policy.imagine(batch), tokens=tokens, mask=mask)
+    noise = torch.zeros(4, HORIZON, 4)
+    before = policy.predict_action_chunk(batch, noise=noise)
+    policy.imagination.subgoals.words.data[1] = 1.0
+    policy.imagination.subgoals.norm.bias.data += 1.0
+    assert policy.imagine_subgoals(batch) == [["grasp it"] * 2] * 4
+    assert torch.allclose(before, policy.predict_action_chunk(batch, noise=noise), atol=1e-6)
+    policy.config.intervention = "none"
+    assert not torch.allclose(before, policy.predict_action_chunk(batch, noise=noise), atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["imagine", "plan"])

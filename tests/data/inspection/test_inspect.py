@@ -16,7 +16,7 @@ from embodied.data.inspection.run import inspect_dataset
 from embodied.data.inspection.sampling import WINDOW, WINDOWS, choose_windows
 from embodied.data.inspection.table import CHECKS
 from tests.data.inspection.plants import NOTES, PLANTS, Place, copy, film
-from tests.recordings import ALOHA, ROBOTS, SO101, change_numbers, data_file, write_recording
+from tests.recordings import ALOHA, ROBOTS, SO101, add_subgoals, change_numbers, data_file, write_recording
 
 Recording = Callable[[str], Path]
 
@@ -131,6 +131,12 @@ def test_the_summary_tells_what_is_in_the_data_set(
     assert result["episodes"]["lengths"] == [60, 70, 64, 80]
     assert result["cameras"]["observation.images.front"]["pictures_looked_at"] == 274
     assert sorted(root.rglob("*")) == before
+
+
+def test_sub_goals_are_counted_by_episodes_that_pursue_them(recording: Recording, tmp_path: Path) -> None:
+    root = copy(recording("aloha"), tmp_path / "set")
+    add_subgoals(root, [[(0.0, "lift"), (0.1, "hand over"), (0.2, "lift")], [(0.0, "lift")], [], []])
+    assert inspect(root)["language"]["subtasks"] == {"lift": 2, "hand over": 1}
 
 
 def test_problems_end_with_exit_code_1_and_are_all_in_the_json(
