@@ -50,9 +50,8 @@ def provenance(run: Run, media: int) -> Markup | None:
 
 def _checkpoint_facts(run: Run) -> list[Fact]:
     found = [(one.checkpoint.get("step"), one.checkpoint.get("sha256")) for one in run.trainings]
-    evaluated = [
-        one.get("checkpoint") or {} for one in (*(e.result for e in run.evaluations), *run.diagnoses)
-    ]
+    results = [*(one.result for one in run.evaluations), *run.diagnoses]
+    evaluated = [result.get("checkpoint") or {} for result in results]
     known = {digest for _, digest in found}
     found += [(None, one.get("sha256")) for one in evaluated if one.get("sha256") not in known]
     named = dict.fromkeys((step, digest) for step, digest in found if digest)

@@ -72,8 +72,8 @@ class Run:
 
     collections, comparisons: what `embodied collect` and `embodied compare` returned; imagined: what
     `embodied imagine` returned, and its folder; diagnoses: what `embodied evaluate --model.path` returned;
-    settings: configurations by where they belong; notes: what
-    could not be read, and why; written: when the newest of its files was written, in seconds since 1970.
+    settings: configurations by where they belong; notes: what could not be read, and why; written: when the
+    newest of its files was written, in seconds since 1970.
     """
 
     root: Path
