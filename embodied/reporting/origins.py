@@ -15,6 +15,7 @@ Fact = tuple[str, str, bool]
 def run_date(run: Run) -> str:
     """The day of the run (UTC): as noted in its results, else when its newest file was written."""
     noted = [evaluation.result.get("date") for evaluation in run.evaluations]
+    noted += [diagnosis.get("date") for diagnosis in run.diagnoses]
     noted += [training.provenance.get("date") for training in run.trainings]
     dates = [date for date in noted if date]
     return (
@@ -28,6 +29,7 @@ def provenance(run: Run, media: int) -> Markup | None:
     """What is needed to make the run again: commands, seeds, hashes, commit, machine, versions."""
     origins = [("training", one.provenance) for one in run.trainings if one.provenance]
     origins += [("evaluation", one.result) for one in run.evaluations if one.result.get("command")]
+    origins += [("diagnostics", one) for one in run.diagnoses if one.get("command")]
     facts = [*_checkpoint_facts(run), *_data_facts(run), *_seed_facts(run)]
     for name in ("commit", "machine"):
         texts: dict[str, list[str]] = {}
@@ -48,7 +50,8 @@ def provenance(run: Run, media: int) -> Markup | None:
 
 def _checkpoint_facts(run: Run) -> list[Fact]:
     found = [(one.checkpoint.get("step"), one.checkpoint.get("sha256")) for one in run.trainings]
-    evaluated = [one.result.get("checkpoint") or {} for one in run.evaluations]
+    results = [*(one.result for one in run.evaluations), *run.diagnoses]
+    evaluated = [result.get("checkpoint") or {} for result in results]
     known = {digest for _, digest in found}
     found += [(None, one.get("sha256")) for one in evaluated if one.get("sha256") not in known]
     named = dict.fromkeys((step, digest) for step, digest in found if digest)

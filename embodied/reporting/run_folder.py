@@ -71,8 +71,9 @@ class Run:
     """Everything a report shows.
 
     collections, comparisons: what `embodied collect` and `embodied compare` returned; imagined: what
-    `embodied imagine` returned, and its folder; settings: configurations by where they belong; notes: what
-    could not be read, and why; written: when the newest of its files was written, in seconds since 1970.
+    `embodied imagine` returned, and its folder; diagnoses: what `embodied evaluate --model.path` returned;
+    settings: configurations by where they belong; notes: what could not be read, and why; written: when the
+    newest of its files was written, in seconds since 1970.
     """
 
     root: Path
@@ -81,6 +82,7 @@ class Run:
     collections: list[Result] = field(default_factory=list)
     comparisons: list[Result] = field(default_factory=list)
     imagined: list[tuple[Result, Path]] = field(default_factory=list)
+    diagnoses: list[Result] = field(default_factory=list)
     settings: dict[str, Result] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: float = 0.0
@@ -95,7 +97,7 @@ def read_run(root: Path) -> Run:
     if not root.is_dir():
         raise UserError(f"--run={root}: expected the folder of a training run, an evaluation or a quickstart")
     run = _Reader(root).read()
-    found = (run.evaluations, run.trainings, run.collections, run.comparisons, run.imagined)
+    found = (run.evaluations, run.trainings, run.collections, run.comparisons, run.imagined, run.diagnoses)
     if not any(found):
         raise UserError(
             f"--run={root}: holds no result, training log or episodes: expected the output folder of "
@@ -162,6 +164,9 @@ class _Reader:
             # With --json the same lies in two files; pictures lie beside one of them.
             if all((folder / row["film"]).is_file() for row in part["imagined"]):
                 self._run.imagined.append((part, folder))
+        elif _has(part, "diagnostics", "checkpoint"):
+            if part["diagnostics"] not in [known["diagnostics"] for known in self._run.diagnoses]:
+                self._run.diagnoses.append(part)
         elif _has(part, "fingerprint", "frames", "tasks") and part not in self._run.collections:
             self._run.collections.append(part)
 

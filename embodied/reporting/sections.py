@@ -15,6 +15,7 @@ from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting import formats
 from embodied.reporting.comparisons import comparison
 from embodied.reporting.curves import training
+from embodied.reporting.diagnoses import world_model
 from embodied.reporting.imagined import imagined
 from embodied.reporting.media import select_films
 from embodied.reporting.origins import provenance, run_date
@@ -231,6 +232,7 @@ SECTIONS = (
     ),
     Section(name="imagined", title="Imagination and foresight", render=imagined),
     Section(name="training", title="Training", render=training, missing="No training log."),
+    Section(name="world-model", title="World model", render=world_model),
     Section(name="latency", title="Decision time", render=latency, missing="No decision times."),
     Section(name="episodes", title="Episodes", render=episodes, missing="No episode rows."),
     Section(name="data", title="Demonstrations", render=data),

@@ -44,6 +44,7 @@ class PolicyWorldModel:
         self._offset = postprocessor(torch.zeros(1, self.action_size))[0]
         self._unit = postprocessor(torch.ones(1, self.action_size))[0] - self._offset
 
+    @torch.no_grad()
     def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
         """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1].
 
@@ -71,6 +72,7 @@ class PolicyWorldModel:
         """Actions (..., A) as `rollout` takes them."""
         return ((actions - self._offset) / self._unit).to(self.device)
 
+    @torch.no_grad()
     def rollout(self, history: Tensor, chunks: Tensor) -> Tensor:
         """history: (B, T, K, D); chunks: (B, N, h, A), normalised. Returns (B, N, K, D)."""
         return self._world.rollout(history, chunks)
@@ -89,7 +91,7 @@ class PolicyWorldModel:
         if self.history > 1:
             batch = {key: value.unsqueeze(0) for key, value in batch.items()}
         batch = self._preprocessor({**batch, "task": [instruction]})
-        with torch.inference_mode():
+        with torch.no_grad():
             chunks, scores = self._policy.propose(batch, torch.from_numpy(noise[None]).to(self.device))
             return self._postprocessor(chunks[0].float()).numpy(), scores[0].float().cpu().numpy()
 
@@ -106,6 +108,7 @@ class StandaloneWorldModel:
         self.stride = self.chunk_steps = config.chunk_steps
         self.device = torch.device(loaded.device)
 
+    @torch.no_grad()
     def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
         """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1]."""
         return self._loaded.see(pictures)
@@ -125,6 +128,7 @@ class StandaloneWorldModel:
             return actions[..., :0].to(self.device)
         return self._loaded.normalise_actions(actions)
 
+    @torch.no_grad()
     def rollout(self, history: Tensor, chunks: Tensor) -> Tensor:
         """history: (B, T, K, D); chunks: (B, N, h, A), normalised. Returns (B, N, K, D)."""
         return self._loaded.model.rollout(history, chunks)

@@ -24,7 +24,7 @@ def moments(step: int, history: int, stride: int) -> list[int]:
     return [max(0, step - stride * back) for back in reversed(range(history))]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def window_errors(
     history: Tensor, predicted: Tensor, future: Tensor, is_pad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +102,7 @@ def horizon_errors(
     return {"horizons": found, "episodes": len(errors)}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _episode_errors(
     world: WorldModelUnderTest, cache: FrameCache, rows: np.ndarray, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -49,5 +49,7 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     draws = np.stack([np.asarray(statistic(generator.integers(count, size=count))) for _ in range(resamples)])
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(draws, [tail, 100 - tail], axis=0)
-    return low, high
+    known = ~np.isnan(draws).all(0)
+    ends = np.full((2, *draws.shape[1:]), np.nan)
+    ends[:, known] = np.nanpercentile(draws[:, known], [tail, 100 - tail], axis=0)
+    return ends[0], ends[1]

@@ -99,7 +99,7 @@ def _check(world: WorldModelUnderTest, found: Mapping[str, tuple[int, ...]], whe
             raise UserError(f"world model's {name} is {sizes} in {where}: expected the same")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def see(encode: Encode, pictures: Mapping[str, np.ndarray]) -> Tensor:
     """Latents (F, K, D) of frames, on the CPU. pictures: per camera (F, H, W, 3) uint8."""
     count = len(next(iter(pictures.values())))

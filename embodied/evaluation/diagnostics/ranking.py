@@ -42,8 +42,12 @@ class Trials:
 
 
 def correlations(scores: np.ndarray, returns: np.ndarray) -> np.ndarray:
-    """Spearman's correlation in each state, (S, C) twice -> (S,); NaN where no chunk makes a difference."""
-    return np.array([spearman(*pair) for pair in zip(scores, returns, strict=True)])
+    """Spearman's correlation in each state, (S, C) twice -> (S,).
+
+    NaN where no chunk makes a difference, zero where only the scores make none.
+    """
+    found = np.array([spearman(*pair) for pair in zip(scores, returns, strict=True)])
+    return np.where(np.ptp(returns, axis=1) > 0, np.nan_to_num(found), np.nan)
 
 
 def blind_scores(trials: Trials, *, seed: int) -> dict[str, np.ndarray]:

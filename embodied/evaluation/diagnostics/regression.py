@@ -17,7 +17,9 @@ PENALTIES = tuple(10.0**power for power in range(-2, 6))
 VALIDATION = 5
 """One group in so many is left out to choose by."""
 
-WIDTH, STEPS, BATCH, CHECK_EVERY = 256, 600, 512, 20
+WIDTH, STEPS, BATCH = 256, 600, 512
+CHECK_EVERY, PATIENCE = 20, 5
+"""Steps between looks at the groups left out, and after how many looks without progress to stop."""
 
 Regressor = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(features (N, F), targets (N, D), groups (N,), new features (M, F)) -> predictions (M, D)."""
@@ -81,7 +83,7 @@ def mlp(features: np.ndarray, targets: np.ndarray, groups: np.ndarray, new: np.n
             nn.Linear(WIDTH, wanted.shape[1]),
         )
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
-        best, kept = torch.inf, network.state_dict()
+        best, best_step, kept = torch.inf, 0, network.state_dict()
         for step in range(STEPS):
             rows = fit[torch.randint(len(fit), (min(BATCH, len(fit)),), generator=generator)]
             loss = F.mse_loss(network(seen[rows]), wanted[rows])
@@ -92,8 +94,10 @@ def mlp(features: np.ndarray, targets: np.ndarray, groups: np.ndarray, new: np.n
                 with torch.no_grad():
                     error = float(F.mse_loss(network(seen[check]), wanted[check]))
                 if error < best:
-                    best = error
+                    best, best_step = error, step
                     kept = {name: value.clone() for name, value in network.state_dict().items()}
+                if step - best_step >= PATIENCE * CHECK_EVERY:
+                    break
     network.load_state_dict(kept)
     with torch.no_grad():
         return outputs.undo(network(_tensor(inputs.apply(new))).double().numpy())

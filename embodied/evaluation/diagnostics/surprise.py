@@ -84,7 +84,7 @@ def _edited(
     return observation
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def surprise_of(world: WorldModelUnderTest, filmed: Filmed) -> tuple[Surprise, dict[str, Surprise]]:
     """At every look but the first, (L - 1,) per measure, and per kind of edit at the edited look, (1,)."""
     steps = list(filmed.seen)

@@ -1,13 +1,20 @@
 """A world model of the fake environment that is right by construction: its one latent is the brightness."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from embodied.config import CollectConfig, DatasetConfig, TrainConfig
+from embodied.data.collect import collect
+from embodied.evaluation.diagnostics import ranking
 from embodied.evaluation.diagnostics.model import Encode
 from embodied.evaluation.diagnostics.scenes import Stage
+from embodied.training.loop import train
+from embodied.training.world_models import JEPAModelConfig
 from tests.fake_envs import SIZE, PointEnvConfig
 
 CAMERA = "observation.images.corner"
@@ -39,8 +46,54 @@ class PointWorld:
         return history[:, -1:] + moved.cumsum(1)[..., None, None]
 
 
+@pytest.fixture(autouse=True)
+def two_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictors without pictures are fitted twice instead of five times."""
+    monkeypatch.setattr(ranking, "FOLDS", 2)
+
+
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     """The fake environment, an episode of which lasts 12 steps and its expert 10."""
     with Stage(PointEnvConfig(), "east") as opened:
         yield opened
+
+
+WITH_WORLD_MODEL = {
+    "world_model": True,
+    "chunk_size": 4,
+    "n_action_steps": 4,
+    "action_tokens": 2,
+    "candidates": 6,
+    "exploration": 0.5,
+    "dynamics_depth": 1,
+    "dynamics_heads": 2,
+}
+
+
+def collect_points(root: Path, *, episodes: int = 3, seed: int = 0, **env: Any) -> Path:
+    """A data set of the fake expert: ten frames an episode, from x = 0 on 0.1 to the right at each."""
+    scene = PointEnvConfig(**({"episode_length": 10} | env))
+    dataset = DatasetConfig(root=root)
+    collect(CollectConfig(env=scene, dataset=dataset, episodes=episodes, workers=1, seed=seed))
+    return root
+
+
+@pytest.fixture(scope="session")
+def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes of the fake environment."""
+    return collect_points(tmp_path_factory.mktemp("data") / "points")
+
+
+@pytest.fixture
+def save_jepa(tmp_path: Path, points: Path) -> Callable[..., Path]:
+    """Trains a world model on its own for one step; returns its checkpoint."""
+
+    def save(**changes: Any) -> Path:
+        sizes = {"num_latents": 2, "latent_heads": 2, "dim": 16, "dynamics_depth": 1, "dynamics_heads": 2}
+        model = JEPAModelConfig(device="cpu", chunk_steps=4, **sizes, **changes)
+        run = {"output_dir": tmp_path / "jepa", "steps": 1, "batch_size": 4}
+        result = train(TrainConfig(model=model, dataset=DatasetConfig(root=points), **run))
+        return Path(result["checkpoint"])
+
+    return save

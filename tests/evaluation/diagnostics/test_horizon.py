@@ -1,24 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from embodied.config import CollectConfig, DatasetConfig
 from embodied.data.cache import FrameCache
-from embodied.data.collect import collect
 from embodied.evaluation.diagnostics.horizon import by_horizon, horizon_errors, moments, window_errors
 from tests.evaluation.diagnostics.conftest import BRIGHTNESS_PER_METRE, PointWorld
-from tests.fake_envs import PointEnvConfig
 
 GONE = np.nan
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> FrameCache:
-    """Two episodes of the fake expert: ten frames each, from x = 0 on 0.1 to the right at each."""
-    root = tmp_path_factory.mktemp("data") / "point"
-    env = PointEnvConfig(episode_length=10)
-    collect(CollectConfig(env=env, dataset=DatasetConfig(root=root), episodes=2, workers=1))
-    return FrameCache.open(root)
+def cache(points: Path) -> FrameCache:
+    return FrameCache.open(points, episodes=[0, 1])
 
 
 def test_moments_end_with_the_present_and_begin_with_the_episode() -> None:

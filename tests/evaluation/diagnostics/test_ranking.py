@@ -49,6 +49,10 @@ def test_states_in_which_no_chunk_makes_a_difference_are_undefined() -> None:
     np.testing.assert_array_equal(correlations(scores, returns).round(9), [1.0, np.nan, -1.0])
 
 
+def test_a_model_that_finds_all_chunks_equally_good_knows_nothing() -> None:
+    np.testing.assert_array_equal(correlations(np.ones((1, 3)), np.array([[1.0, 2.0, 3.0]])), [0.0])
+
+
 def test_a_model_that_sees_the_state_beats_predictors_that_do_not() -> None:
     draw = np.random.default_rng(0)
     chunks = draw.normal(size=(40, 12, 3, 1))
