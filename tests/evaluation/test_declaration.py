@@ -14,6 +14,8 @@ from embodied.errors import UserError
 from embodied.evaluation.declaration import Arm, Declaration, Merged, Recorded, read_declaration
 from tests.fake_envs import PointEnvConfig
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
 POINT = {"type": "fake_point"}
 LATENT = {"imagination": "latent", "world_model": True, "device": "cpu"}
 GOOD: dict[str, Any] = {
@@ -161,3 +163,10 @@ def test_a_file_without_a_declaration_is_refused(content: str, read: Callable) -
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--declaration=.*nowhere\.json: expected a JSON file"):
         read_declaration(tmp_path / "nowhere.json", tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.json")), ids=lambda path: path.name)
+def test_every_declaration_among_the_scripts_can_be_used(path: Path, tmp_path: Path) -> None:
+    declaration = read_declaration(path, tmp_path)
+    assert declaration.name == path.stem
+    assert len(declaration.training_seeds) >= 3
