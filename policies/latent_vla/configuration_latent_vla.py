@@ -181,7 +181,7 @@ class LatentVLAConfig(PreTrainedConfig):
     def _validate_backbone(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"--policy.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}")
-        for name in OF_VLMS[1:]:
+        for name in (*OF_VLMS[1:], *OF_MEMORY):
             if getattr(self, name) < 0:
                 raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
         needed = {"scratch": ("world_model_path",), "pretrained": OF_VLMS}
@@ -207,6 +207,7 @@ class LatentVLAConfig(PreTrainedConfig):
             "planner": REFINERS,
             "intervention": tuple(INTERVENTIONS),
             "block_order": tuple(BLOCK_ORDERS),
+            "memory": MEMORIES,
         }
         for name, expected in choices.items():
             if getattr(self, name) not in expected:
@@ -238,16 +239,11 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
 
     def _validate_memory(self) -> None:
-        for name in OF_MEMORY:
-            if getattr(self, name) < 0:
-                raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
         if bool(self.memory_tokens) != bool(self.memory_window):
             raise ValueError(
                 f"--policy.memory_tokens={self.memory_tokens} --policy.memory_window={self.memory_window}: "
                 "expected both or neither above 0"
             )
-        if self.memory not in MEMORIES:
-            raise ValueError(f"--policy.memory={self.memory}: expected one of {', '.join(MEMORIES)}")
         if self.memory != "kept" and not self.memory_tokens:
             raise ValueError(f"--policy.memory={self.memory}: expected a policy with --policy.memory_tokens")
 
