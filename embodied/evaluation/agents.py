@@ -5,7 +5,7 @@ B episodes decided for together, H action horizon, n steps executed per decision
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -29,9 +29,6 @@ NOISE_SHAPES: dict[str, Callable[[Any], tuple[int, ...]]] = {
 CHUNKED = ("act", *NOISE_SHAPES)
 """Policies whose `predict_action_chunk` alone gives what `select_action` would hand out one by one."""
 
-Watch = Callable[[dict[str, Any], dict[str, Any], torch.Tensor | None, torch.Tensor], None]
-"""Told of every decision: the observation, the batch and noise that the policy took, its chunk (B, H, A)."""
-
 WITH_HISTORY = ("latent_mpc", "latent_vla")
 """Of these the policies that keep their history of observations by themselves, one look per chunk."""
 
@@ -46,6 +43,18 @@ def make_agent(
     if looks_once_per_chunk and not ensembles:
         return ChunkAgent(policy, preprocessor, postprocessor)
     return StepAgent(policy, preprocessor, postprocessor)
+
+
+class Watch(Protocol):
+    """Told of every decision."""
+
+    def before(self, observation: dict[str, Any], batch: dict[str, Any], noise: torch.Tensor | None) -> None:
+        """The observation, and what the policy is about to take of it."""
+        ...
+
+    def after(self, chunk: torch.Tensor) -> None:
+        """The chunk (B, H, A) that the policy then chose, normalised."""
+        ...
 
 
 class _PolicyAgent:
@@ -108,9 +117,11 @@ class ChunkAgent(_PolicyAgent):
         with torch.inference_mode(), self._autocast():
             batch = self._batch(observation, instructions)
             noise = self._noise(episodes, looks)
+            if self._watch is not None:
+                self._watch.before(observation, batch, noise.get("noise"))
             chunk = self._policy.predict_action_chunk(batch, **noise)
             if self._watch is not None:
-                self._watch(observation, batch, noise.get("noise"), chunk)
+                self._watch.after(chunk)
             return self._in_units(chunk[:, : self.chunk_steps])
 
     def _noise(self, episodes: list[Episode], looks: list[int]) -> dict[str, torch.Tensor]:

@@ -60,33 +60,38 @@ class Witness:
         self._forget()
         return decisions
 
-    def __call__(
-        self,
-        observation: dict[str, Any],
-        batch: dict[str, Any],
-        noise: Tensor | None,
-        chunk: Tensor,
-    ) -> None:
+    def before(self, observation: dict[str, Any], batch: dict[str, Any], noise: Tensor | None) -> None:
         """See `embodied.evaluation.agents.Watch`; all of one environment."""
         config = self._policy.config
         cameras = list(config.image_features)
         latents = self._policy.encoder.encode(stack_cameras([batch[key] for key in cameras]))
         looks = self._history(batch)
-        values, chosen = None, None
+        names = [key.rpartition(".")[2] for key in cameras]
+        self._pictures = np.stack([observation["pixels"][name][0] for name in names])
+        self._latents = latents[0].float().cpu()
+        self._imagined: Tensor | None = None
+        if config.imagination == "latent":
+            # Behind a scene's own tokens may stand its sub-goal's.
+            self._imagined = self._policy.imagine(looks)[0, :, : latents.shape[1]].float().cpu()
+        self._proposed: tuple[Tensor, Tensor] | None = None
         if config.mode == "plan":
             assert noise is not None
-            candidates, scores = self._policy.propose(looks, noise[:, : config.candidates])
+            self._proposed = self._policy.propose(looks, noise[:, : config.candidates])
+
+    def after(self, chunk: Tensor) -> None:
+        """See `embodied.evaluation.agents.Watch`."""
+        values, chosen = None, None
+        if self._proposed is not None:
+            candidates, scores = self._proposed
             values = scores[0].float().cpu()
             apart = (candidates[0] - chunk).abs().flatten(1).amax(1)
             chosen = int(apart.argmin()) if float(apart.min()) < SAME_CHUNK else None
-        imagined = self._policy.imagine(looks)[0].float().cpu() if config.imagination == "latent" else None
-        names = [key.rpartition(".")[2] for key in cameras]
         self._decisions.append(
             Decision(
-                pictures=np.stack([observation["pixels"][name][0] for name in names]),
-                latents=latents[0].float().cpu(),
+                pictures=self._pictures,
+                latents=self._latents,
                 chunk=chunk[0].float().cpu(),
-                imagined=imagined,
+                imagined=self._imagined,
                 values=values,
                 chosen=chosen,
             )

@@ -17,6 +17,7 @@ def run_date(run: Run) -> str:
     noted = [evaluation.result.get("date") for evaluation in run.evaluations]
     noted += [diagnosis.get("date") for diagnosis in run.diagnoses]
     noted += [training.provenance.get("date") for training in run.trainings]
+    noted += [result.get("date") for result, _ in run.imagined]
     dates = [date for date in noted if date]
     return (
         max(dates)
@@ -30,6 +31,7 @@ def provenance(run: Run, media: int) -> Markup | None:
     origins = [("training", one.provenance) for one in run.trainings if one.provenance]
     origins += [("evaluation", one.result) for one in run.evaluations if one.result.get("command")]
     origins += [("diagnostics", one) for one in run.diagnoses if one.get("command")]
+    origins += [("imagination", result) for result, _ in run.imagined if result.get("command")]
     facts = [*_checkpoint_facts(run), *_data_facts(run), *_seed_facts(run)]
     for name in ("commit", "machine"):
         texts: dict[str, list[str]] = {}
@@ -51,6 +53,7 @@ def provenance(run: Run, media: int) -> Markup | None:
 def _checkpoint_facts(run: Run) -> list[Fact]:
     found = [(one.checkpoint.get("step"), one.checkpoint.get("sha256")) for one in run.trainings]
     results = [*(one.result for one in run.evaluations), *run.diagnoses]
+    results += [result for result, _ in run.imagined]
     evaluated = [result.get("checkpoint") or {} for result in results]
     known = {digest for _, digest in found}
     found += [(None, one.get("sha256")) for one in evaluated if one.get("sha256") not in known]

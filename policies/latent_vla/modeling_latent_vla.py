@@ -207,6 +207,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
             context = self._think(batch, latents, state, noise)
             chunk = self.head.sample(context.states, noise * self.config.temperature)
             chunk = add_anchor(chunk, batch)
+        if self.config.save_predicted_video:
+            self._expected = self._expect(batch, latents, state, chunk)
         if self.memory is not None:
             self._bank = self.memory.keep(self._scene(latents, state), self._bank)
         return chunk
@@ -217,17 +219,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise, **kwargs)
             self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
-            if self.config.save_predicted_video:
-                self._expected = self._expect(batch, chunk)
         self.last_predicted_latents = self._expected  # LeRobot takes it away after every action
         return self._actions.popleft()
 
-    def _expect(self, batch: dict[str, Tensor], chunk: Tensor) -> Tensor:
+    def _expect(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, chunk: Tensor) -> Tensor:
         """The scene at the chunk's end, (B, K, 1, D): imagined in mode `imagine`, foreseen in the others."""
-        latents, state = (torch.cat(part, dim=1) for part in zip(*self._history, strict=True))
         if self.config.mode == "imagine" and self.config.imagination == "latent":
             assert self.imagination is not None
-            context = self.backbone.extend(self._read(batch), [self._scene(latents, state)])
+            context = self.backbone.extend(self._read(batch), [self._recall(latents, state)])
             return self.imagination.imagine(self.backbone, context)[:, 0, : latents.shape[2]].unsqueeze(2)
         assert self.foresight is not None
         return self.foresight.model.step(latents, chunk).unsqueeze(2)
@@ -267,7 +266,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         if latents.shape[1] == 1:
             history = self.config.n_obs_steps
             latents, state = latents.expand(-1, history, -1, -1), state.expand(-1, history, -1)
-        return self.backbone.extend(self._read(batch), [self._scene(latents, state)])
+        return self.backbone.extend(self._read(batch), [self._recall(latents, state)])
 
     def _intervened(self, plan: Tensor, batch: dict[str, Tensor], scene: Tensor, noise: Tensor) -> Tensor:
         """The plan (B, N, P, D), or what `config.intervention` puts in its place; noise: the decision's."""

@@ -26,10 +26,10 @@ def watch(loaded, seeds=(5,)) -> list[list[Decision]]:
     return found
 
 
-@pytest.mark.parametrize("n_obs_steps", [1, 2])
-def test_the_witness_sees_the_plan_that_was_followed(make_loaded: Callable, n_obs_steps: int) -> None:
+@pytest.mark.parametrize("remembering", [{}, {"n_obs_steps": 2}, {"memory_tokens": 4, "memory_window": 2}])
+def test_the_witness_sees_the_plan_that_was_followed(make_loaded: Callable, remembering: dict) -> None:
     """Of mode `plan`: the chunk that was acted is the best of the candidates that it saw."""
-    for decisions in watch(make_loaded(mode="plan", n_obs_steps=n_obs_steps), seeds=(5, 6)):
+    for decisions in watch(make_loaded(mode="plan", **remembering), seeds=(5, 6)):
         assert len(decisions) == 3
         for decision in decisions:
             assert decision.pictures.shape == (1, SIZE, SIZE, 3)
