@@ -9,21 +9,25 @@ from typing import Any
 from torch import Tensor
 
 from embodied.data.cache import FrameCache
+from embodied.data.subgoals import NONE
 from embodied.data.windows import Batch, EpisodeLoader
 from embodied.errors import UserError
 from policies.latent_vla.memory import IS_FIRST
+from policies.latent_vla.subgoals import SUBGOAL
 
 
 def flatten_windows(batch: Batch) -> Batch:
     """A batch (B, W) of `EpisodeLoader` as one of B * W looks, with `IS_FIRST` among its observations.
 
-    `is_pad` goes into the masks of all keys.
+    `is_pad` goes into the masks of all keys; looks that are padding have no sub-goal.
     """
     batch = dict(batch)
     is_first, is_pad = batch.pop("is_first"), batch.pop("is_pad")
     flat = {key: _flatten(value) for key, value in batch.items()}
     for key in [key for key in flat if key.endswith("_is_pad")]:
         flat[key] = flat[key] | is_pad.flatten()[:, None]
+    if SUBGOAL in flat:
+        flat[SUBGOAL] = flat[SUBGOAL].masked_fill(is_pad.flatten()[:, None], NONE)
     return {**flat, IS_FIRST: is_first.flatten()}
 
 

@@ -40,6 +40,11 @@ def test_the_witness_sees_the_plan_that_was_followed(make_loaded: Callable, reme
             assert decision.chosen == decision.values.argmax()
 
 
+def test_of_an_imagined_plan_the_scenes_are_kept_without_the_sub_goals(make_loaded: Callable) -> None:
+    (decisions,) = watch(make_loaded(mode="imagine", imagine_subgoals=True, subgoals=["go east", "wait"]))
+    assert [decision.imagined.shape for decision in decisions] == [(2, 2, 16)] * 3
+
+
 def test_watching_changes_nothing(make_loaded: Callable) -> None:
     env, episodes = PointEnvConfig(episode_length=9), [Episode(task="east", seed=5)]
     rewards = []
