@@ -59,9 +59,19 @@ def _surprise(result: Mapping[str, Any]) -> str:
     return _table(lines)
 
 
+def _goals(result: Mapping[str, Any]) -> str:
+    lines = [["goals", "planner", "95 % interval", "random", "goals", "left out"]]
+    for row in result["tasks"]:
+        rates = [_number(rate, ".0%") for rate in (row["success_rate"], row["floors"]["random"])]
+        interval = f"{_number(row['low'], '.0%')} to {_number(row['high'], '.0%')}"
+        lines.append([row["task"], rates[0], interval, rates[1], str(row["goals"]), str(row["excluded"])])
+    return _table(lines)
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "rollout": _rollout,
     "probes": _probes,
     "ranking": _ranking,
     "surprise": _surprise,
+    "goals": _goals,
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 from embodied.evaluation.diagnostics.horizon import moments
 from embodied.evaluation.diagnostics.measures import auroc, bootstrap
 from embodied.evaluation.diagnostics.model import Observation, WorldModelUnderTest, see
-from embodied.evaluation.diagnostics.scenes import Stage, counted, pictures_of
+from embodied.evaluation.diagnostics.scenes import Stage, counted, pictures_of, states_of
 from envs.simulated import SimulatedEnv
 
 EDITS: dict[str, Callable[[SimulatedEnv, np.random.Generator], None]] = {
@@ -89,8 +89,9 @@ def surprise_of(world: WorldModelUnderTest, filmed: Filmed) -> tuple[Surprise, d
     """At every look but the first, (L - 1,) per measure, and per kind of edit at the edited look, (1,)."""
     steps = list(filmed.seen)
     chunks = len(filmed.actions)
-    pictures = pictures_of([*filmed.seen.values(), *filmed.edited.values()])
-    latents = see(world.encode, {name: pictures[name] for name in world.cameras})
+    looks = [*filmed.seen.values(), *filmed.edited.values()]
+    pictures = pictures_of(looks)
+    latents = see(world.encode, {name: pictures[name] for name in world.cameras}, states_of(looks))
     past = [moments(look * world.chunk_steps, world.history, world.stride) for look in range(chunks)]
     rows = torch.tensor([[steps.index(step) for step in one] for one in past])
     actions = world.normalise_actions(torch.from_numpy(filmed.actions))
