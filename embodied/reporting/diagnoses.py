@@ -117,9 +117,9 @@ def _ranking(result: Mapping[str, Any]) -> Table:
 def _surprise(result: Mapping[str, Any]) -> Table:
     return Table(
         title="Surprise",
-        lead="AUROC of telling looks at which the object was edited from all others: by the model's "
-        "prediction error, by the change of the latents, by the change of the pictures. Chance is 0.5.",
-        columns=("edit", "model", "interval", "latents", "pictures", "edited", "others"),
+        lead="AUROC of telling looks at which the object was edited from the same looks without the edit: by "
+        "the model's prediction error, by the change of the latents, by that of the pictures. Chance is 0.5.",
+        columns=("edit", "model", "interval", "latents", "pictures", "looks"),
         rows=[
             (
                 row["edit"],
@@ -127,8 +127,7 @@ def _surprise(result: Mapping[str, Any]) -> Table:
                 _interval(row["low"], row["high"]),
                 _number(row["floors"]["copy"]),
                 _number(row["floors"]["pixels"]),
-                str(row["edited"]),
-                str(row["normal"]),
+                str(row["looks"]),
             )
             for row in result["edits"]
         ],

@@ -48,8 +48,7 @@ FOUND: dict[str, Any] = {
                 "low": 0.9,
                 "high": 0.99,
                 "floors": {"copy": 0.8, "pixels": 0.55},
-                "edited": 40,
-                "normal": 160,
+                "looks": 160,
             }
         ]
     },
@@ -95,7 +94,7 @@ def test_every_number_stands_beside_its_floor(tmp_path: Path) -> None:
         "other object mlp 0.92 0.6 0.2",
         "goal mlp - - -",
         "all 0.66 0.01 0.3 100",
-        "repainted 0.97 0.9 to 0.99 0.8 0.55 40 160",
+        "repainted 0.97 0.9 to 0.99 0.8 0.55 160",
         "reach 80 % 58 to 92 % 5 % 20 1",
         "41 ms in the median",
     ):
