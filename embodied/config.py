@@ -254,29 +254,34 @@ class DiagnoseConfig:
     model: a checkpoint that holds a world model; other `--model.*` flags override fields of a policy's own
     configuration, and are gathered in model_overrides. diagnostics: comma list of `rollout` (error against
     horizon, on held-out episodes of `dataset`), `probes` (positions read out of latents), `ranking` (of
-    chunks, against the simulator) and `surprise` (at impossible edits), the last three in `env`.
+    chunks, against the simulator), `surprise` (at impossible edits) and `goals` (planning to a picture of
+    where the expert got), all but the first in `env`.
     horizon: chunks that a rollout goes ahead at most; probe_episodes: per task, a quarter of them held out;
     edited_episodes: per task, for surprise; states: for ranking, shared among the tasks; candidates: chunks
-    in each. Environment seeds lie between `seed` and `seed` + 40,000.
+    in each; goals: per task; planning: comma list of `latent_mpc`'s settings, such as planner=icem.
+    Environment seeds lie between `seed` and `seed` + 50,000.
     """
 
     model: SavedModel
     env: EnvConfig
     dataset: DatasetConfig | None = None
     model_overrides: list[str] = field(default_factory=list)
-    diagnostics: str = "rollout,probes,ranking,surprise"
+    diagnostics: str = "rollout,probes,ranking,surprise,goals"
     horizon: int = 16
     probe_episodes: int = 200
     edited_episodes: int = 40
     states: int = 100
     candidates: int = 64
+    goals: int = 20
+    planning: str = ""
     seed: int = 300_000
     output_dir: Path | None = None
     device: str | None = None
     json: Path | None = None
 
     def __post_init__(self) -> None:
-        least = {"horizon": 1, "probe_episodes": 16, "edited_episodes": 2, "states": 2, "candidates": 3}
+        least = {"horizon": 1, "probe_episodes": 16, "edited_episodes": 2, "states": 2, "goals": 1}
+        least["candidates"] = 3
         for name, minimum in least.items():
             _at_least(name, getattr(self, name), minimum)
 

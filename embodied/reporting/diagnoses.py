@@ -117,9 +117,9 @@ def _ranking(result: Mapping[str, Any]) -> Table:
 def _surprise(result: Mapping[str, Any]) -> Table:
     return Table(
         title="Surprise",
-        lead="AUROC of telling looks at which the object was edited from all others: by the model's "
-        "prediction error, by the change of the latents, by the change of the pictures. Chance is 0.5.",
-        columns=("edit", "model", "interval", "latents", "pictures", "edited", "others"),
+        lead="AUROC of telling looks at which the object was edited from the same looks without the edit: by "
+        "the model's prediction error, by the change of the latents, by that of the pictures. Chance is 0.5.",
+        columns=("edit", "model", "interval", "latents", "pictures", "looks"),
         rows=[
             (
                 row["edit"],
@@ -127,15 +127,45 @@ def _surprise(result: Mapping[str, Any]) -> Table:
                 _interval(row["low"], row["high"]),
                 _number(row["floors"]["copy"]),
                 _number(row["floors"]["pixels"]),
-                str(row["edited"]),
-                str(row["normal"]),
+                str(row["looks"]),
             )
             for row in result["edits"]
         ],
     )
 
 
-TABLES = {"rollout": _rollout, "probes": _probes, "ranking": _ranking, "surprise": _surprise}
+def _goals(result: Mapping[str, Any]) -> Table:
+    p50 = _number((result.get("decision_ms") or {}).get("p50"))
+    return Table(
+        title="Planning to goal pictures",
+        lead="How often a planner over the world model gets where the expert's last picture was taken, in at "
+        f"most twice its steps; success is the environment's. A decision took {p50} ms in the median.",
+        columns=("task", "planner", "interval", "random", "goals", "left out"),
+        rows=[
+            (
+                row["task"],
+                _percent(row["success_rate"]),
+                "-" if row["low"] is None else formats.interval(row["low"], row["high"]),
+                _percent(row["floors"]["random"]),
+                str(row["goals"]),
+                str(row["excluded"]),
+            )
+            for row in result["tasks"]
+        ],
+    )
+
+
+TABLES = {
+    "rollout": _rollout,
+    "probes": _probes,
+    "ranking": _ranking,
+    "surprise": _surprise,
+    "goals": _goals,
+}
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else formats.percent(rate)
 
 
 def _number(value: float | None) -> str:

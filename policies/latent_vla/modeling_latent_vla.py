@@ -356,12 +356,16 @@ class LatentVLAPolicy(PreTrainedPolicy):
         images = stack_cameras([batch[key] for key in self.config.image_features])
         state = batch[OBS_STATE]
         if state.ndim == 2:
-            latents, state = self.encoder.encode(images).unsqueeze(1), state.unsqueeze(1)
-        else:
-            latents = self.encoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        if self.sense is not None:
-            latents = latents + self.sense(state).unflatten(-1, latents.shape[-2:])
-        return latents, state
+            return self.see(images, state).unsqueeze(1), state.unsqueeze(1)
+        latents = self.see(images.flatten(0, 1), state.flatten(0, 1))
+        return latents.unflatten(0, images.shape[:2]), state
+
+    def see(self, images: Tensor, state: Tensor) -> Tensor:
+        """Latents (B, K, D) of looks; images: (B, V, 3, H, W) in [0, 1]; state: (B, S), normalised."""
+        latents = self.encoder.encode(images)
+        if self.sense is None:
+            return latents
+        return latents + self.sense(state).unflatten(-1, latents.shape[-2:])
 
     def _remember(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Append one look to the history, whose start repeats the first; latents, not frames, are kept."""

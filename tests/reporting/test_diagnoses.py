@@ -48,10 +48,23 @@ FOUND: dict[str, Any] = {
                 "low": 0.9,
                 "high": 0.99,
                 "floors": {"copy": 0.8, "pixels": 0.55},
-                "edited": 40,
-                "normal": 160,
+                "looks": 160,
             }
         ]
+    },
+    "goals": {
+        "tasks": [
+            {
+                "task": "reach",
+                "goals": 20,
+                "excluded": 1,
+                "success_rate": 0.8,
+                "low": 0.58,
+                "high": 0.92,
+                "floors": {"random": 0.05},
+            }
+        ],
+        "decision_ms": {"p50": 41.0, "p95": 60.0},
     },
 }
 
@@ -81,7 +94,9 @@ def test_every_number_stands_beside_its_floor(tmp_path: Path) -> None:
         "other object mlp 0.92 0.6 0.2",
         "goal mlp - - -",
         "all 0.66 0.01 0.3 100",
-        "repainted 0.97 0.9 to 0.99 0.8 0.55 40 160",
+        "repainted 0.97 0.9 to 0.99 0.8 0.55 160",
+        "reach 80 % 58 to 92 % 5 % 20 1",
+        "41 ms in the median",
     ):
         assert row in page.text
     assert "over 100 states" in page.text

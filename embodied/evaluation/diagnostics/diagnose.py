@@ -11,6 +11,7 @@ from embodied.config import DatasetConfig, DiagnoseConfig
 from embodied.data.cache import FrameCache
 from embodied.errors import UserError
 from embodied.evaluation.agents import make_agent
+from embodied.evaluation.diagnostics.goals import reach_goals
 from embodied.evaluation.diagnostics.holders import Held, load_held
 from embodied.evaluation.diagnostics.horizon import horizon_errors
 from embodied.evaluation.diagnostics.model import check_dataset, check_env
@@ -20,8 +21,9 @@ from embodied.evaluation.diagnostics.ranking import rank_candidates
 from embodied.evaluation.diagnostics.scenes import Stage
 from embodied.evaluation.diagnostics.surprise import surprise_at_edits
 from embodied.evaluation.evaluate import checkpoint_origin
-from embodied.evaluation.policy_loading import check_fits
+from embodied.evaluation.policy_loading import check_fits, load_planner
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+from embodied.rollout import Agent
 from embodied.training.checkpoint import read_json, resolve_checkpoint, write_json
 
 RESULT_FILE = "diagnostics.json"
@@ -31,10 +33,14 @@ SEEDS_EACH = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """All that a diagnostic may use: the model, the data set if there is one, the simulated tasks."""
+    """What a diagnostic may use: model, planner and data set if they are needed, the simulated tasks.
+
+    movers: who leads to the states in which chunks are ranked.
+    """
 
     config: DiagnoseConfig
     model: Held
+    planner: Agent | None
     cache: FrameCache | None
     stages: list[Stage]
     movers: tuple[str, ...]
@@ -76,11 +82,18 @@ def _surprise(subject: Subject) -> dict[str, Any]:
     return surprise_at_edits(world, subject.stages, episodes=episodes, seed=subject.seed("surprise"))
 
 
+def _goals(subject: Subject) -> dict[str, Any]:
+    assert subject.planner is not None
+    seed = subject.seed("goals")
+    return reach_goals(subject.planner, subject.stages, goals=subject.config.goals, seed=seed)
+
+
 DIAGNOSTICS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "rollout": _rollout,
     "probes": _probes,
     "ranking": _ranking,
     "surprise": _surprise,
+    "goals": _goals,
 }
 
 
@@ -103,12 +116,15 @@ def diagnose(config: DiagnoseConfig) -> dict[str, Any]:
     if "ranking" in names and model.proposer is None:
         raise UserError("--diagnostics=ranking: expected a checkpoint that proposes chunks, a latent_vla")
     cache = _open_held_out(config.dataset, model, config.model.path) if "rollout" in names else None
+    planner = _make_planner(config) if "goals" in names else None
     agent = None if model.policy is None else make_agent(*model.policy)
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         stages = [stack.enter_context(Stage(env, task, agent)) for task in env.tasks]
         movers = ("noisy", "noisy") if agent is None else ("noisy", "policy")
-        subject = Subject(config=config, model=model, cache=cache, stages=stages, movers=movers)
+        subject = Subject(
+            config=config, model=model, planner=planner, cache=cache, stages=stages, movers=movers
+        )
         for name in names:
             found[name] = DIAGNOSTICS[name](subject)
     result = _as_json(
@@ -128,6 +144,11 @@ def _chosen(text: str) -> list[str]:
         wrong = unknown[0] if unknown else text
         raise UserError(f"--diagnostics={wrong}: expected some of {', '.join(DIAGNOSTICS)}, each once")
     return names
+
+
+def _make_planner(config: DiagnoseConfig) -> Agent:
+    flags = [f"--{flag.strip()}" for flag in config.planning.split(",") if flag.strip()]
+    return make_agent(*load_planner(config.model.path, config.device, flags))
 
 
 def _open_held_out(dataset: DatasetConfig | None, model: Held, path: Path) -> FrameCache:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lerobot.envs.utils import preprocess_observation
+from lerobot.utils.constants import OBS_STATE
 from torch import Tensor
 
 from embodied.errors import UserError
@@ -44,29 +45,22 @@ class PolicyWorldModel:
         self._offset = postprocessor(torch.zeros(1, self.action_size))[0]
         self._unit = postprocessor(torch.ones(1, self.action_size))[0] - self._offset
 
-    @torch.no_grad()
-    def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
-        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1].
-
-        Raises:
-            UserError: the policy's latents hold more than pictures.
-        """
-        if self._policy.config.proprioceptive_latents:
-            raise UserError(
-                "--model.path: a latent_vla with proprioceptive_latents=true, whose latents hold a state "
-                "beside the pictures: expected --diagnostics=ranking"
-            )
-        images = stack_cameras([pictures[name] for name in self.cameras])
-        return self._policy.encoder.encode(images.to(self.device))
+    def encode(self, pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
+        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1], and states (B, S)."""
+        return self._see(self._policy, pictures, states)
 
     def untrained(self, seed: int) -> Encode:
         """An encoder of the same architecture that has learned nothing."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            fresh = LatentVLAPolicy(self._policy.config).to(self.device).eval().encoder
-        return lambda pictures: fresh.encode(
-            stack_cameras([pictures[name] for name in self.cameras]).to(self.device)
-        )
+            fresh = LatentVLAPolicy(self._policy.config).to(self.device).eval()
+        return lambda pictures, states: self._see(fresh, pictures, states)
+
+    @torch.no_grad()
+    def _see(self, policy: LatentVLAPolicy, pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
+        images = stack_cameras([pictures[name] for name in self.cameras])
+        seen = self._preprocessor({OBS_STATE: states, "task": [""] * len(states)})
+        return policy.see(images.to(self.device), seen[OBS_STATE])
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
         """Actions (..., A) as `rollout` takes them."""
@@ -91,6 +85,7 @@ class PolicyWorldModel:
         if self.history > 1:
             batch = {key: value.unsqueeze(0) for key, value in batch.items()}
         batch = self._preprocessor({**batch, "task": [instruction]})
+        self._policy.reset()  # what it remembers is of no episode that is evaluated here
         with torch.no_grad():
             chunks, scores = self._policy.propose(batch, torch.from_numpy(noise[None]).to(self.device))
             return self._postprocessor(chunks[0].float()).numpy(), scores[0].float().cpu().numpy()
@@ -108,9 +103,8 @@ class StandaloneWorldModel:
         self.stride = self.chunk_steps = config.chunk_steps
         self.device = torch.device(loaded.device)
 
-    @torch.no_grad()
-    def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
-        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1]."""
+    def encode(self, pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
+        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1]; states do not matter."""
         return self._loaded.see(pictures)
 
     def untrained(self, seed: int) -> Encode:
@@ -118,9 +112,13 @@ class StandaloneWorldModel:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             fresh = JEPA(self._loaded.model.config, self._loaded.model.sizes).to(self.device).eval()
-        return lambda pictures: fresh.encode(
-            stack_cameras([pictures[name] for name in self.cameras]).to(self.device)
-        )
+
+        @torch.no_grad()
+        def encode(pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
+            images = stack_cameras([pictures[name] for name in self.cameras])
+            return fresh.encode(images.to(self.device))
+
+        return encode
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
         """Actions (..., A) as `rollout` takes them."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from embodied.data.cache import FrameCache
@@ -116,7 +116,8 @@ def _episode_errors(
     ahead = np.minimum(ahead, chunks)
     needed, place = np.unique(np.concatenate([past.ravel(), ahead.ravel() * h]), return_inverse=True)
     pictures = {name: cache.images[name][rows[needed]] for name in world.cameras}
-    latents = see(world.encode, pictures)[torch.from_numpy(place)]
+    states = cache.columns.get(OBS_STATE, np.zeros((cache.num_frames, 0), np.float32))
+    latents = see(world.encode, pictures, states[rows[needed]])[torch.from_numpy(place)]
     history = latents[: past.size].unflatten(0, past.shape)
     future = latents[past.size :].unflatten(0, ahead.shape)
     actions = world.normalise_actions(torch.from_numpy(cache.columns[ACTION][rows[: chunks * h]]))

@@ -1,7 +1,7 @@
 """What a diagnostic asks of a world model, whatever holds it, and whether it fits environment and data set.
 
 B scenes, T history moments, K latent tokens, D width, N chunks of h environment steps, A action size,
-C candidates, F frames, H, W picture size.
+C candidates, F frames, H, W picture size, S size of the proprioceptive state.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ from embodied.data.cache import FrameCache, picture_shape
 from embodied.errors import UserError
 from embodied.lerobot_plugin import SimulatedEnvConfig
 
-Encode = Callable[[Mapping[str, Tensor]], Tensor]
-"""From pictures, per camera (B, 3, H, W) in [0, 1], to latents (B, K, D)."""
+Encode = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""From pictures, per camera (B, 3, H, W) in [0, 1], and proprioceptive states (B, S) to latents (B, K, D)."""
 
 Observation = dict[str, Any]
 """As an environment gives it: "pixels", per camera (H, W, 3) uint8, and "agent_pos", (S,)."""
@@ -26,7 +26,7 @@ ENCODED_AT_ONCE = 64
 
 
 class WorldModelUnderTest(Protocol):
-    """Sees and predicts. Pictures go by their names in data sets, actions are in their own units.
+    """Sees and predicts. Pictures go by their names in data sets, states and actions are in their own units.
 
     cameras: per name (channels, height, width), in the model's order; action_size: A, 0 if it knows of no
     actions; history: T moments, `stride` environment steps apart, the present last; chunk_steps: h.
@@ -39,8 +39,8 @@ class WorldModelUnderTest(Protocol):
     chunk_steps: int
     device: torch.device
 
-    def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
-        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1]."""
+    def encode(self, pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
+        """Latents (B, K, D) of pictures, per camera (B, 3, H, W) in [0, 1], and states (B, S)."""
         ...
 
     def untrained(self, seed: int) -> Encode:
@@ -100,12 +100,12 @@ def _check(world: WorldModelUnderTest, found: Mapping[str, tuple[int, ...]], whe
 
 
 @torch.no_grad()
-def see(encode: Encode, pictures: Mapping[str, np.ndarray]) -> Tensor:
-    """Latents (F, K, D) of frames, on the CPU. pictures: per camera (F, H, W, 3) uint8."""
-    count = len(next(iter(pictures.values())))
+def see(encode: Encode, pictures: Mapping[str, np.ndarray], states: np.ndarray) -> Tensor:
+    """Latents (F, K, D) of frames, on the CPU. pictures: per camera (F, H, W, 3) uint8; states: (F, S)."""
     parts = []
-    for start in range(0, count, ENCODED_AT_ONCE):
+    for start in range(0, len(states), ENCODED_AT_ONCE):
         rows = slice(start, start + ENCODED_AT_ONCE)
         batch = {name: torch.from_numpy(frames[rows]).movedim(-1, -3) for name, frames in pictures.items()}
-        parts.append(encode({name: frames.float() / 255 for name, frames in batch.items()}).float().cpu())
+        seen = {name: frames.float() / 255 for name, frames in batch.items()}
+        parts.append(encode(seen, torch.from_numpy(states[rows])).float().cpu())
     return torch.cat(parts)

@@ -49,13 +49,20 @@ def _ranking(result: Mapping[str, Any]) -> str:
 
 
 def _surprise(result: Mapping[str, Any]) -> str:
-    lines = [["surprise", "AUROC", "copy", "pixels", "95 % interval", "edited", "normal"]]
+    lines = [["surprise", "AUROC", "copy", "pixels", "95 % interval", "looks"]]
     for row in result["edits"]:
         beside = [_number(value) for value in row["floors"].values()]
         interval = f"{_number(row['low'])} to {_number(row['high'])}"
-        lines.append(
-            [row["edit"], _number(row["auroc"]), *beside, interval, str(row["edited"]), str(row["normal"])]
-        )
+        lines.append([row["edit"], _number(row["auroc"]), *beside, interval, str(row["looks"])])
+    return _table(lines)
+
+
+def _goals(result: Mapping[str, Any]) -> str:
+    lines = [["goals", "planner", "95 % interval", "random", "goals", "left out"]]
+    for row in result["tasks"]:
+        rates = [_number(rate, ".0%") for rate in (row["success_rate"], row["floors"]["random"])]
+        interval = f"{_number(row['low'], '.0%')} to {_number(row['high'], '.0%')}"
+        lines.append([row["task"], rates[0], interval, rates[1], str(row["goals"]), str(row["excluded"])])
     return _table(lines)
 
 
@@ -64,4 +71,5 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "probes": _probes,
     "ranking": _ranking,
     "surprise": _surprise,
+    "goals": _goals,
 }

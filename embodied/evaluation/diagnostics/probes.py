@@ -70,7 +70,8 @@ def probe_task(
     # The movers take turns, so that held-out episodes come from both.
     is_held_out = np.isin(episode // len(MOVERS) % HELD_OUT, [HELD_OUT - 1])
     pictures = {name: np.concatenate([one.pictures[name] for one in watched]) for name in cameras}
-    features = {key: see(encode, pictures).flatten(1).numpy() for key, encode in encoders.items()}
+    states = np.concatenate([one.states for one in watched])
+    features = {key: see(encode, pictures, states).flatten(1).numpy() for key, encode in encoders.items()}
     rows = []
     for landmark in watched[0].landmarks:
         targets = np.concatenate([one.landmarks[landmark] for one in watched])

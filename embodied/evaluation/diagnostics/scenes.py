@@ -40,14 +40,19 @@ def pictures_of(observations: Iterable[Observation]) -> dict[str, np.ndarray]:
     }
 
 
+def states_of(observations: Iterable[Observation]) -> np.ndarray:
+    """Proprioceptive states (F, S)."""
+    return np.stack([one["agent_pos"] for one in observations])
+
+
 class Stage:
     """The environment of one task, its expert, and who else can act in it."""
 
-    def __init__(self, config: SimulatedEnvConfig, task: str, agent: Agent | None = None) -> None:
+    def __init__(self, config: SimulatedEnvConfig, task: str, policy: Agent | None = None) -> None:
         self.task, self.length = task, config.episode_length
         self.env: SimulatedEnv = config.env_fn(task, terminate_on_success=False)()
         self._expert: Expert = config.expert_fn(task)()
-        self._agent = agent
+        self._policy = policy
 
     def __enter__(self) -> "Stage":
         return self
@@ -57,24 +62,26 @@ class Stage:
 
     def begin(self, seed: int, behaviour: str) -> Act:
         """Start an episode; returns who acts in it: a key of BEHAVIOURS, or `policy`."""
-        self.env.restart(seed=seed)
         if behaviour == "policy":
-            return self._begin_policy(seed)
+            assert self._policy is not None
+            return self.begin_agent(self._policy, seed)
+        self.env.restart(seed=seed)
         self._expert.reset()
         noise = Noise(np.random.default_rng([seed, 1]), NOISE, self.env)
         act = BEHAVIOURS[behaviour]
         return lambda step: act(self._expert, self.env.privileged_state(), noise)[0]
 
-    def _begin_policy(self, seed: int) -> Act:
-        assert self._agent is not None
-        agent, episode, chunk = self._agent, Episode(task=self.task, seed=seed), np.empty((0, 0))
+    def begin_agent(self, agent: Agent, seed: int, shown: Mapping[str, Any] | None = None) -> Act:
+        """Start an episode in which an agent acts, who is shown some things beside each observation."""
+        self.env.restart(seed=seed)
+        episode, chunk = Episode(task=self.task, seed=seed), np.empty((0, 0))
         agent.begin(self.env.action_space)
 
         def act(step: int) -> np.ndarray:
             nonlocal chunk
             look, place = divmod(step, agent.chunk_steps)
             if place == 0:
-                seen = _batched(self.env.observe())
+                seen = _batched({**self.env.observe(), **(shown or {})})
                 chunk = agent.act(seen, [self.env.task_description], [episode], [look])[0]
             return chunk[place]
 
@@ -102,10 +109,11 @@ def _batched(observation: Mapping[str, Any]) -> dict[str, Any]:
 class Watched:
     """An episode as a camera and the simulator saw it, at some of its steps.
 
-    pictures: per camera (F, H, W, 3) uint8; landmarks: per name (F, coordinates).
+    pictures: per camera (F, H, W, 3) uint8; states: (F, S); landmarks: per name (F, coordinates).
     """
 
     pictures: dict[str, np.ndarray]
+    states: np.ndarray
     landmarks: dict[str, np.ndarray]
 
 
@@ -122,6 +130,7 @@ def watch(stage: Stage, seed: int, behaviour: str, every: int) -> Watched:
             break
     return Watched(
         pictures=pictures_of(observations),
+        states=states_of(observations),
         landmarks={name: np.stack([seen[name] for seen in landmarks]) for name in landmarks[0]},
     )
 

@@ -1,9 +1,10 @@
 """Whether a world model notices the impossible: prediction errors at edits of the scene, against others.
 
 In the middle of an expert's episode the object is displaced, or painted another colour, just before the model
-looks. Its prediction error at that look should stand out from the errors at all looks of the episodes as they
-were. Floors: how much pictures change, and how much latents do, from one look to the next.
-L looks of an episode, T history moments, h steps of a chunk, A action size, E episodes.
+looks. Its prediction error should then stand out from the errors at the same looks without the edit; at the
+same looks, because some moments of an episode are harder to foresee than others. Floors: how much pictures
+change, and how much latents do, from one look to the next.
+L looks in the middle of an episode, T history moments, h steps of a chunk, A action size, E episodes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 from embodied.evaluation.diagnostics.horizon import moments
 from embodied.evaluation.diagnostics.measures import auroc, bootstrap
 from embodied.evaluation.diagnostics.model import Observation, WorldModelUnderTest, see
-from embodied.evaluation.diagnostics.scenes import Stage, counted, pictures_of
+from embodied.evaluation.diagnostics.scenes import Stage, counted, pictures_of, states_of
 from envs.simulated import SimulatedEnv
 
 EDITS: dict[str, Callable[[SimulatedEnv, np.random.Generator], None]] = {
@@ -33,41 +34,38 @@ Surprise = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Filmed:
-    """An episode at its looks, one before and one after every chunk, and what edits would have shown at one.
+    """An episode at its looks, one after every chunk, and what edits would have shown at each.
 
-    seen: by environment step, all that histories need; actions: (L - 1, h, A), between the looks; place:
-    number of the look, at least 1, at which `edited` could have been seen instead, by kind of edit.
+    seen: by environment step, all that histories need; actions: (L, h, A), the chunks before the looks;
+    edited: per kind of edit, what could have been seen at the L looks instead.
     """
 
     seen: Mapping[int, Observation]
     actions: np.ndarray
-    place: int
-    edited: Mapping[str, Observation]
+    edited: Mapping[str, Sequence[Observation]]
 
 
 def film(world: WorldModelUnderTest, stage: Stage, seed: int, behaviour: str) -> Filmed | None:
-    """Film an episode up to its success; None if that comes before there is a look in its middle."""
+    """Film an episode up to its last whole chunk before success; None if there is none."""
     h = world.chunk_steps
-    chunks = stage.steps_to_success(seed, behaviour) // h
-    if chunks < 2:
+    looks = (stage.steps_to_success(seed, behaviour) - 1) // h
+    if not looks:
         return None
     generator = np.random.default_rng([seed, 3])
-    place = int(generator.integers(1, chunks))
-    needed = {step for look in range(chunks + 1) for step in moments(look * h, world.history, world.stride)}
-    act, seen, actions, edited = stage.begin(seed, behaviour), {}, [], {}
-    for step in range(chunks * h + 1):
+    needed = {step for look in range(looks + 1) for step in moments(look * h, world.history, world.stride)}
+    act, seen, actions = stage.begin(seed, behaviour), {}, []
+    edited: dict[str, list[Observation]] = {kind: [] for kind in EDITS}
+    for step in range(looks * h + 1):
         if step in needed:
             seen[step] = stage.env.observe()
-        if step == place * h:
-            edited = {kind: _edited(stage.env, edit, generator) for kind, edit in EDITS.items()}
-        if step < chunks * h:
+        if step and step % h == 0:
+            for kind, edit in EDITS.items():
+                edited[kind].append(_edited(stage.env, edit, generator))
+        if step < looks * h:
             actions.append(act(step))
             stage.env.advance(actions[-1])
     return Filmed(
-        seen=seen,
-        actions=np.stack(actions).astype(np.float32).reshape(chunks, h, -1),
-        place=place,
-        edited=edited,
+        seen=seen, actions=np.stack(actions).astype(np.float32).reshape(looks, h, -1), edited=edited
     )
 
 
@@ -86,30 +84,28 @@ def _edited(
 
 @torch.no_grad()
 def surprise_of(world: WorldModelUnderTest, filmed: Filmed) -> tuple[Surprise, dict[str, Surprise]]:
-    """At every look but the first, (L - 1,) per measure, and per kind of edit at the edited look, (1,)."""
-    steps = list(filmed.seen)
-    chunks = len(filmed.actions)
-    pictures = pictures_of([*filmed.seen.values(), *filmed.edited.values()])
-    latents = see(world.encode, {name: pictures[name] for name in world.cameras})
-    past = [moments(look * world.chunk_steps, world.history, world.stride) for look in range(chunks)]
+    """At every look, (L,) per measure: as it was, and after each kind of edit."""
+    steps, looks = list(filmed.seen), len(filmed.actions)
+    shown = [*filmed.seen.values(), *(one for edited in filmed.edited.values() for one in edited)]
+    pictures = pictures_of(shown)
+    latents = see(world.encode, {name: pictures[name] for name in world.cameras}, states_of(shown))
+    past = [moments(look * world.chunk_steps, world.history, world.stride) for look in range(looks)]
     rows = torch.tensor([[steps.index(step) for step in one] for one in past])
     actions = world.normalise_actions(torch.from_numpy(filmed.actions))
     predicted = world.rollout(latents[rows].to(world.device), actions[:, None])[:, 0].float().cpu()
-    before = np.array([steps.index(look * world.chunk_steps) for look in range(chunks)])
-    after = np.array([steps.index((look + 1) * world.chunk_steps) for look in range(chunks)])
+    before = np.array([steps.index(look * world.chunk_steps) for look in range(looks)])
 
-    def surprise(chosen: np.ndarray, shown: np.ndarray) -> Surprise:
-        """Of showing frames `shown` after the chunks `chosen`."""
+    def surprise(after: np.ndarray) -> Surprise:
+        """If these frames are what is seen at the looks."""
         return {
-            "model": _squared(predicted[chosen], latents[shown]),
-            "copy": _squared(latents[before[chosen]], latents[shown]),
-            "pixels": np.mean([_change(pictures[name], before[chosen], shown) for name in world.cameras], 0),
+            "model": _squared(predicted, latents[after]),
+            "copy": _squared(latents[before], latents[after]),
+            "pixels": np.mean([_change(pictures[name], before, after) for name in world.cameras], 0),
         }
 
-    normal = surprise(np.arange(chunks), after)
-    at = np.array([filmed.place - 1])
-    edits = {kind: surprise(at, np.array([len(steps) + number])) for number, kind in enumerate(filmed.edited)}
-    return normal, edits
+    normal = surprise(np.array([steps.index((look + 1) * world.chunk_steps) for look in range(looks)]))
+    frames = np.arange(len(steps), len(shown)).reshape(-1, looks)
+    return normal, {kind: surprise(after) for kind, after in zip(filmed.edited, frames, strict=True)}
 
 
 def _squared(one: Tensor, other: Tensor) -> np.ndarray:
@@ -122,9 +118,10 @@ def _change(pictures: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.n
 
 
 def separate(normal: Sequence[Surprise], edited: Sequence[Surprise], *, seed: int) -> dict[str, Any]:
-    """How well each measure tells edited from normal looks: AUROC, 0.5 is chance, for E episodes each.
+    """How well each measure tells edited from normal looks, of the same E episodes: AUROC, 0.5 is chance.
 
-    Returns `auroc` of the model, with its interval (95 %) from drawing episodes, and of the `floors`.
+    Returns `auroc` of the model, with its interval (95 %) from drawing episodes, that of the `floors`, and
+    the number of `looks`, with and without the edit.
     """
 
     def score(measure: str, chosen: Iterable[int]) -> float:
@@ -141,8 +138,7 @@ def separate(normal: Sequence[Surprise], edited: Sequence[Surprise], *, seed: in
         "low": float(low),
         "high": float(high),
         "floors": {floor: score(floor, everyone) for floor in FLOORS},
-        "edited": len(edited),
-        "normal": sum(len(one["model"]) for one in normal),
+        "looks": sum(len(one["model"]) for one in normal),
     }
 
 

@@ -31,11 +31,11 @@ class PointWorld:
         self.history, self.stride, self.chunk_steps = history, chunk_steps, chunk_steps
         self.device = torch.device("cpu")
 
-    def encode(self, pictures: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
         return pictures[CAMERA].mean((1, 2, 3))[:, None, None]
 
     def untrained(self, seed: int) -> Encode:
-        return lambda pictures: torch.zeros(len(pictures[CAMERA]), 1, 1)
+        return lambda pictures, states: torch.zeros(len(states), 1, 1)
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
         return actions

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embodied import cli
-from embodied.config import CheckpointConfig, CollectConfig, DatasetConfig, DiagnoseConfig, TrainConfig
+from embodied.config import CollectConfig, DatasetConfig, DiagnoseConfig, SavedModel, TrainConfig
 from embodied.data.cache import FrameCache
 from embodied.data.collect import collect
 from embodied.errors import UserError
@@ -23,13 +23,15 @@ from tests.fake_envs import PointEnvConfig
 
 def configure(model: Path, dataset: DatasetConfig | None = None, **changes: Any) -> DiagnoseConfig:
     settings: dict[str, Any] = {
-        "model": CheckpointConfig(path=model),
+        "model": SavedModel(path=model),
         "env": PointEnvConfig(task="east,west", episode_length=16),
         "dataset": dataset,
         "probe_episodes": 16,
         "edited_episodes": 2,
         "states": 4,
         "candidates": 6,
+        "goals": 2,
+        "planning": "candidates=8,iterations=1,elites=2",
         "seed": 100,
         "device": "cpu",
     }
@@ -59,9 +61,12 @@ def test_every_diagnostic_of_a_policys_world_model_stands_beside_its_floor(
     for row in found["surprise"]["edits"]:
         assert row["auroc"] == pytest.approx(row["floors"]["copy"])
         assert set(row["floors"]) == {"copy", "pixels"}
+    for row in found["goals"]["tasks"]:
+        assert (row["goals"], row["expert_steps"]) == (2, [10, 10])
+        assert set(row["floors"]) == {"random"}
     printed = capsys.readouterr().out
     heads = {line.split()[0] for line in printed.splitlines() if line}
-    assert {"rollout", "probe", "ranking", "surprise"} <= heads
+    assert {"rollout", "probe", "ranking", "surprise", "goals"} <= heads
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_others(save_checkpoint: Callable) -> None:
@@ -79,8 +84,9 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(save_checkpoint
 def test_a_standalone_world_model_has_all_but_the_ranking(save_jepa: Callable, tmp_path: Path) -> None:
     folder = save_jepa()
     held_out = DatasetConfig(root=collect_points(tmp_path / "held_out", seed=1))
-    found = diagnose(configure(folder, held_out, diagnostics="rollout,probes,surprise"))["diagnostics"]
-    assert list(found) == ["rollout", "probes", "surprise"]
+    names = ["rollout", "probes", "surprise", "goals"]
+    found = diagnose(configure(folder, held_out, diagnostics=",".join(names)))["diagnostics"]
+    assert list(found) == names
     with pytest.raises(UserError, match="--diagnostics=ranking: expected a checkpoint that proposes chunks"):
         diagnose(configure(folder, held_out))
 
@@ -102,10 +108,14 @@ def test_what_it_was_trained_on_is_refused_and_what_was_held_out_is_not(points: 
     [
         (
             {"diagnostics": "probe"},
-            "--diagnostics=probe: expected some of rollout, probes, ranking, surprise",
+            "--diagnostics=probe: expected some of rollout, probes, ranking, surprise, goals",
         ),
+        ({"diagnostics": "goals", "planning": "plan=cem"}, "plan: expected one of"),
         ({"diagnostics": "probes,probes"}, "--diagnostics=probes,probes: .* each once"),
-        ({"diagnostics": "rollout"}, r"--dataset\.root is missing: .* --diagnostics=probes,ranking,surprise"),
+        (
+            {"diagnostics": "rollout"},
+            r"--dataset\.root is missing: .* --diagnostics=probes,ranking,surprise,goals",
+        ),
         (
             {"env": PointEnvConfig(cameras="side"), "diagnostics": "probes"},
             r"observation\.images\.corner: the environment has no such feature: .*observation\.images\.side",
@@ -115,6 +125,14 @@ def test_what_it_was_trained_on_is_refused_and_what_was_held_out_is_not(points: 
 def test_a_mistake_is_one_line(save_checkpoint: Callable, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         diagnose(configure(save_checkpoint("latent_vla", **WITH_WORLD_MODEL), **changes))
+
+
+def test_latents_that_hold_the_state_are_looked_into_but_not_planned_with(save_checkpoint: Callable) -> None:
+    folder = save_checkpoint("latent_vla", proprioceptive_latents=True, **WITH_WORLD_MODEL)
+    found = diagnose(configure(folder, diagnostics="probes,surprise"))["diagnostics"]
+    assert list(found) == ["probes", "surprise"]
+    with pytest.raises(ValueError, match="proprioceptive"):
+        diagnose(configure(folder, diagnostics="goals"))
 
 
 def test_a_data_set_of_other_cameras_is_refused(save_checkpoint: Callable, points: Path) -> None:
@@ -137,7 +155,8 @@ def test_a_data_set_of_other_pictures_or_actions_is_refused(points: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("probe_episodes", 15), ("edited_episodes", 1), ("states", 1), ("candidates", 2)]
+    ("name", "value"),
+    [("probe_episodes", 15), ("edited_episodes", 1), ("states", 1), ("candidates", 2), ("goals", 0)],
 )
 def test_too_few_to_tell_anything_are_refused(name: str, value: int) -> None:
     with pytest.raises(UserError, match=f"--{name}={value}: expected at least"):

@@ -22,6 +22,7 @@ from tests.evaluation.diagnostics.conftest import CAMERA, WITH_WORLD_MODEL
 from tests.fake_envs import SIZE, PointEnv, PointEnvConfig
 
 FRAMES = {CAMERA: np.random.default_rng(0).integers(0, 256, (70, SIZE, SIZE, 3), dtype=np.uint8)}
+STATES = np.random.default_rng(1).normal(size=(70, 2)).astype(np.float32)
 ACTIONS = torch.tensor([[[0.5, -1.0], [2.0, 0.0]]])
 
 
@@ -35,7 +36,7 @@ def look(x: float) -> dict:
 def check_encoders(world: WorldModelUnderTest) -> None:
     """Trained and untrained encoders give latents of one shape; the untrained ones go by their seed."""
     encoders: list[Encode] = [world.encode, world.untrained(5), world.untrained(5), world.untrained(6)]
-    trained, first, again, other = (see(encode, FRAMES) for encode in encoders)
+    trained, first, again, other = (see(encode, FRAMES, STATES) for encode in encoders)
     assert trained.shape == (70, 2, 16)
     assert torch.equal(first, again)
     assert not torch.allclose(first, trained)
@@ -50,6 +51,15 @@ def test_a_policys_world_model_sees_and_predicts(save_checkpoint: Callable) -> N
     assert list(held.world.cameras) == [CAMERA]
     assert (held.world.action_size, held.world.history, held.world.chunk_steps) == (2, 1, 4)
     check_encoders(held.world)
+
+
+@pytest.mark.parametrize("proprioceptive", [False, True])
+def test_states_matter_where_latents_hold_them(save_checkpoint: Callable, proprioceptive: bool) -> None:
+    folder = save_checkpoint("latent_vla", proprioceptive_latents=proprioceptive, **WITH_WORLD_MODEL)
+    world = load_held(folder, "cpu", []).world
+    check_encoders(world)
+    here, there = see(world.encode, FRAMES, STATES), see(world.encode, FRAMES, STATES + 1)
+    assert torch.equal(here, there) is not proprioceptive
 
 
 def test_a_standalone_world_model_sees_and_predicts(save_jepa: Callable) -> None:
