@@ -363,9 +363,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def see(self, images: Tensor, state: Tensor) -> Tensor:
         """Latents (B, K, D) of looks; images: (B, V, 3, H, W) in [0, 1]; state: (B, S), normalised."""
         latents = self.encoder.encode(images)
-        if self.sense is None:
-            return latents
-        return latents + self.sense(state).unflatten(-1, latents.shape[-2:])
+        return latents if self.sense is None else latents + self.sense(state).view_as(latents)
 
     def _remember(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Append one look to the history, whose start repeats the first; latents, not frames, are kept."""

@@ -32,9 +32,7 @@ def test_a_right_model_errs_at_edits_alone_and_by_their_size(stage: Stage, histo
     np.testing.assert_allclose(normal["copy"], (0.4 * per_metre) ** 2, rtol=0.05)
     displaced, repainted = edits["displaced"], edits["repainted"]
     # Beyond x = 1 pictures are white: the second displacement, from 0.8 to 1.3, shows 0.2 of itself.
-    np.testing.assert_allclose(
-        displaced["model"], [(0.5 * per_metre) ** 2, (0.2 * per_metre) ** 2], rtol=0.1
-    )
+    np.testing.assert_allclose(displaced["model"], [(0.5 * per_metre) ** 2, (0.2 * per_metre) ** 2], rtol=0.1)
     np.testing.assert_allclose(displaced["copy"], [(0.9 * per_metre) ** 2, (0.6 * per_metre) ** 2], rtol=0.05)
     np.testing.assert_allclose(displaced["pixels"], displaced["copy"], rtol=0.05)
     # Brightness 128 at x = 0, 178 at 0.4, 229 at 0.8; its negative 77 and 26.
