@@ -119,10 +119,11 @@ def _surprise(result: Mapping[str, Any]) -> Table:
         title="Surprise",
         lead="AUROC of telling looks at which the object was edited from the same looks without the edit: by "
         "the model's prediction error, by the change of the latents, by that of the pictures. Chance is 0.5.",
-        columns=("edit", "model", "interval", "latents", "pictures", "looks"),
+        columns=("edit", "task", "model", "interval", "latents", "pictures", "looks"),
         rows=[
             (
                 row["edit"],
+                row["task"],
                 _number(row["auroc"]),
                 _interval(row["low"], row["high"]),
                 _number(row["floors"]["copy"]),

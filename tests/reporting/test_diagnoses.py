@@ -44,6 +44,7 @@ FOUND: dict[str, Any] = {
         "edits": [
             {
                 "edit": "repainted",
+                "task": "all",
                 "auroc": 0.97,
                 "low": 0.9,
                 "high": 0.99,
@@ -94,7 +95,7 @@ def test_every_number_stands_beside_its_floor(tmp_path: Path) -> None:
         "other object mlp 0.92 0.6 0.2",
         "goal mlp - - -",
         "all 0.66 0.01 0.3 100",
-        "repainted 0.97 0.9 to 0.99 0.8 0.55 160",
+        "repainted all 0.97 0.9 to 0.99 0.8 0.55 160",
         "reach 80 % 58 to 92 % 5 % 20 1",
         "41 ms in the median",
     ):

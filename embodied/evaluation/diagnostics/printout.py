@@ -49,11 +49,11 @@ def _ranking(result: Mapping[str, Any]) -> str:
 
 
 def _surprise(result: Mapping[str, Any]) -> str:
-    lines = [["surprise", "AUROC", "copy", "pixels", "95 % interval", "looks"]]
+    lines = [["surprise", "task", "AUROC", "copy", "pixels", "95 % interval", "looks"]]
     for row in result["edits"]:
         beside = [_number(value) for value in row["floors"].values()]
         interval = f"{_number(row['low'])} to {_number(row['high'])}"
-        lines.append([row["edit"], _number(row["auroc"]), *beside, interval, str(row["looks"])])
+        lines.append([row["edit"], row["task"], _number(row["auroc"]), *beside, interval, str(row["looks"])])
     return _table(lines)
 
 

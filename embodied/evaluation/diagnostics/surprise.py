@@ -145,19 +145,24 @@ def separate(normal: Sequence[Surprise], edited: Sequence[Surprise], *, seed: in
 def surprise_at_edits(
     world: WorldModelUnderTest, stages: Iterable[Stage], *, episodes: int, seed: int
 ) -> dict[str, Any]:
-    """Film `episodes` per task. Returns `edits`: a list of `edit` with what `separate` gives."""
-    normal: list[Surprise] = []
-    edited: dict[str, list[Surprise]] = {kind: [] for kind in EDITS}
+    """Film `episodes` per task. Returns `edits`: rows of `edit`, `task` or `all`, and what `separate` gives."""
+    found: dict[str, list[tuple[Surprise, dict[str, Surprise]]]] = {}
     for stage in stages:
-        for index in counted(episodes, f"surprise {stage.task}"):
-            filmed = film(world, stage, seed + index, MOVERS[index % len(MOVERS)])
-            if filmed is None:
-                continue
-            usual, by_kind = surprise_of(world, filmed)
-            normal.append(usual)
-            for kind, one in by_kind.items():
-                edited[kind].append(one)
-    if not normal:
-        return {"edits": [], "episodes": 0}
-    found = [{"edit": kind, **separate(normal, edited[kind], seed=seed)} for kind in EDITS]
-    return {"edits": found, "episodes": len(normal)}
+        films = [
+            film(world, stage, seed + index, MOVERS[index % len(MOVERS)])
+            for index in counted(episodes, f"surprise {stage.task}")
+        ]
+        found[stage.task] = [surprise_of(world, filmed) for filmed in films if filmed is not None]
+    everything = [pair for pairs in found.values() for pair in pairs]
+    scopes = {"all": everything, **found}
+    rows = [
+        {
+            "edit": kind,
+            "task": scope,
+            **separate([normal for normal, _ in pairs], [edits[kind] for _, edits in pairs], seed=seed),
+        }
+        for kind in EDITS
+        for scope, pairs in scopes.items()
+        if pairs
+    ]
+    return {"edits": rows, "episodes": len(everything)}

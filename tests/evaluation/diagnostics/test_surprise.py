@@ -55,5 +55,6 @@ def test_separation_counts_pairs_of_edited_and_normal_looks() -> None:
 
 def test_every_edit_surprises_a_right_model(stage: Stage) -> None:
     found = surprise_at_edits(PointWorld(chunk_steps=3), [stage], episodes=4, seed=100)
-    assert [(row["edit"], row["auroc"]) for row in found["edits"]] == [("displaced", 1.0), ("repainted", 1.0)]
+    rows = [(row["edit"], row["task"], row["auroc"]) for row in found["edits"]]
+    assert rows == [(edit, task, 1.0) for edit in ("displaced", "repainted") for task in ("all", "east")]
     assert found["episodes"] == 4
