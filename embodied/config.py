@@ -258,7 +258,7 @@ class DiagnoseConfig:
     where the expert got), all but the first in `env`.
     horizon: chunks that a rollout goes ahead at most; probe_episodes: per task, a quarter of them held out;
     edited_episodes: per task, for surprise; states: for ranking, shared among the tasks; candidates: chunks
-    in each; goals: per task; planning: comma list of `latent_mpc`'s settings, such as planner=icem.
+    in each; goals: per task; planning: comma list of `latent_mpc`'s settings.
     Environment seeds lie between `seed` and `seed` + 50,000.
     """
 
@@ -273,7 +273,7 @@ class DiagnoseConfig:
     states: int = 100
     candidates: int = 64
     goals: int = 20
-    planning: str = ""
+    planning: str = "planner=icem"
     seed: int = 300_000
     output_dir: Path | None = None
     device: str | None = None

@@ -145,7 +145,7 @@ def separate(normal: Sequence[Surprise], edited: Sequence[Surprise], *, seed: in
 def surprise_at_edits(
     world: WorldModelUnderTest, stages: Iterable[Stage], *, episodes: int, seed: int
 ) -> dict[str, Any]:
-    """Film `episodes` per task. Returns `edits`: rows of `edit`, `task` or `all`, and what `separate` gives."""
+    """Film `episodes` per task. Returns `edits`: rows of `edit`, `task`, what `separate` gives."""
     found: dict[str, list[tuple[Surprise, dict[str, Surprise]]]] = {}
     for stage in stages:
         films = [
