@@ -335,16 +335,16 @@ class LatentVLAPolicy(PreTrainedPolicy):
         exploring = round(noise.shape[1] * config.exploration)
         noise = noise * config.proposal_temperature
         noise[:, 0] *= config.temperature  # the chunk that `reactive` would take is among them
-        demonstrated = self.backbone.extend(context, [self._readout(explores)])
-        chunks = [self.head.sample_many(demonstrated.states, noise[:, : noise.shape[1] - exploring])]
-        if exploring:
-            explored = self.backbone.extend(context, [self._readout(~explores)])
-            chunks.append(self.head.sample_many(explored.states, noise[:, -exploring:]))
+        parts = noise.split([noise.shape[1] - exploring, exploring], dim=1)
+        chunks = []
+        for asked, part in zip((explores, ~explores), parts, strict=True):
+            if part.shape[1]:
+                states = self.backbone.extend(context, [self._readout(asked)]).states
+                chunks.append(self.head.sample_many(states, part))
         candidates = add_anchor(torch.cat(chunks, dim=1), batch)
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
-            plan = self.imagination.imagine(self.backbone, context)
-            plan = self._intervened(plan, batch, scene, drawn)
+            plan = self._intervened(self.imagination.imagine(self.backbone, context), batch, scene, drawn)
             imagined = self.imagination.scenes(plan)[:, 0]
         goal = self.foresight.goal(self.backbone, instruction)
         return candidates, partial(self.foresight.score, latents, goal=goal, imagined=imagined)

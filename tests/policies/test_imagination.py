@@ -121,6 +121,13 @@ def test_a_plan_does_not_depend_on_who_else_is_in_the_batch(thinker, make_future
     )
 
 
+@pytest.mark.parametrize("exploration", [0.0, 1.0])
+def test_all_candidates_may_act_alike(thinker, make_future_batch, exploration) -> None:
+    thinker.config.mode, thinker.config.exploration = "plan", exploration
+    batch = observation(make_future_batch())
+    assert thinker.predict_action_chunk(batch).shape == (4, HORIZON, 4)
+
+
 def test_shuffled_ranking_ignores_the_world_model(thinker, make_future_batch) -> None:
     thinker.config.mode, thinker.config.ranking = "plan", "shuffled"
     batch = observation(make_future_batch())
