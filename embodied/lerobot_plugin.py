@@ -1,4 +1,4 @@
-"""What LeRobot gets from us: importing this module registers our policies and environments with it."""
+"""What LeRobot gets from us: importing this module registers our policies, environments and robots."""
 
 import abc
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv, freeze_after_episode_end
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
+import embodied.robots.devices  # noqa: F401  (registers the robots)
 import policies.latent_mpc
 import policies.latent_vla  # noqa: F401  (the imports register the policies)
 from embodied.errors import UserError
@@ -218,6 +219,39 @@ class EmbodiedPushtEnv(SimulatedEnvConfig):
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks."""
         from envs.pusht import TASKS
+
+        return _select(self.task, TASKS)
+
+
+@EnvConfig.register_subclass("embodied_so101")
+@dataclass
+class EmbodiedSO101Env(SimulatedEnvConfig):
+    """An SO-101-sized arm at a table, seen by cameras: the arm that the robot `sim_so101` moves.
+
+    task: `reach-cube`; cameras: comma list of `front`, `side`, `top` and `wrist`; width, height: pixels;
+    episode_length: control steps; instruction: text given instead of the task's own; fps: control rate of the
+    simulation, fixed.
+    """
+
+    task: str | None = "reach-cube"
+    fps: int = 30
+    cameras: str = "front,wrist"
+    episode_length: int = 150
+
+    @property
+    def simulator(self) -> Simulator:
+        """The arm with its scripted expert."""
+        use_renderer()
+        from envs.so101 import SO101Env
+        from envs.so101_expert import make_expert
+
+        return Simulator(make_env=SO101Env, make_expert=make_expert)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        use_renderer()
+        from envs.so101 import TASKS
 
         return _select(self.task, TASKS)
 
