@@ -17,7 +17,7 @@ def serve(config: ServeConfig) -> dict[str, Any]:
     target = find_target(
         config.policy.path, null=config.null, device=config.device, overrides=config.policy_overrides
     )
-    return asyncio.run(_serve(target, settings_of(config)))
+    return asyncio.run(run_server(target, settings_of(config)))
 
 
 def settings_of(config: ServeConfig) -> Settings:
@@ -39,7 +39,8 @@ def settings_of(config: ServeConfig) -> Settings:
     )
 
 
-async def _serve(target: Target, settings: Settings) -> dict[str, Any]:
+async def run_server(target: Target, settings: Settings) -> dict[str, Any]:
+    """Serve until SIGTERM or SIGINT, then drain. Returns what `serve` returns."""
     begun = time.monotonic()
     server = PolicyServer(target, settings)
     asked_to_stop = asyncio.Event()
