@@ -29,7 +29,10 @@ OWN_PACKAGES = ("embodied", "envs", "policies", "world_models")
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """What `embodied <verb>` does: `function` (module:name) is called with a `config` of embodied.config."""
+    """What `embodied <verb>` does: `function` (module:name) is called with a `config`.
+
+    config: a class of embodied.config, or module:name.
+    """
 
     summary: str
     config: str
@@ -108,6 +111,14 @@ VERBS = {
         config="ImagineConfig",
         function="embodied.imagining.run:imagine",
         example="--policy.path=runs/mt10 --env.task=reach --output_dir=runs/mt10/imagine",
+        overrides="policy",
+    ),
+    "serve": Verb(
+        summary="a checkpoint or an exported policy for robots that connect",
+        config="embodied.serving.config:ServeConfig",
+        function="embodied.serving.serve:serve",
+        example="--policy.path=runs/so101 --port=8000",
+        renders=False,
         overrides="policy",
     ),
     "report": Verb(
@@ -231,7 +242,8 @@ def _config_class(verb: Verb) -> type:
     """The verb's configuration, once our environments and policies are registered as choices in it."""
     for module in ("embodied.lerobot_plugin", *verb.registers):
         importlib.import_module(module)
-    return getattr(importlib.import_module("embodied.config"), verb.config)
+    module, _, name = verb.config.rpartition(":")
+    return getattr(importlib.import_module(module or "embodied.config"), name)
 
 
 def _parse(verb: Verb, args: Sequence[str]) -> Any:
