@@ -25,19 +25,19 @@ def violations(
     and within velocity and acceleration. As for the filter, a silence of more than `LONGEST_STEP` counts as
     rest, and the step after it as one of usual length; without a usable time only the last command may come.
     """
-    steps = np.asarray(steps, np.float64)
+    dts = np.asarray(steps, np.float64)
     if not np.isfinite(commands).all():
         return [f"command {int(np.argmin(np.isfinite(commands).all(axis=1)))} is not finite"]
     path = np.concatenate([start[None], commands])
-    timed = np.isfinite(steps) & (steps >= SHORTEST_STEP)
+    timed = np.isfinite(dts) & (dts >= SHORTEST_STEP)
     found = _first("is new without a step of time", np.diff(path, axis=0)[~timed] != 0)
-    path, steps = np.concatenate([start[None], commands[timed]]), steps[timed]
-    if not len(steps):
+    path, dts = np.concatenate([start[None], commands[timed]]), dts[timed]
+    if not len(dts):
         return found
     outside = np.maximum(np.maximum(np.array(profile.low) - path, path - np.array(profile.high)), 0)
     found += _first("leaves its range", np.diff(outside, axis=0) > 0)
-    rested = steps * profile.fps > LONGEST_STEP
-    dt = np.where(rested, 1 / profile.fps, steps)[:, None]
+    rested = dts * profile.fps > LONGEST_STEP
+    dt = np.where(rested, 1 / profile.fps, dts)[:, None]
     velocity = np.diff(path, axis=0) / dt
     before = np.concatenate([np.zeros_like(velocity[:1]), velocity[:-1]])
     before[rested] = 0
