@@ -21,25 +21,31 @@ PROTOCOL = 1
 UNKNOWN = "unknown"
 """Robot type or unit that nobody has declared. No motion is allowed in an unknown unit."""
 
-UNITS = ("rad", "deg", "m", "percent", "fraction", "normalized", "pixel", UNKNOWN)
-"""fraction: 0 to 1; percent: 0 to 100; normalized: -1 to 1 of what the controller allows per step."""
+UNITS = ("rad", "deg", "m", "percent", "share", "cm/step", "pixel", UNKNOWN)
+"""percent: 0 to 100 and share: 0 to 1 of a gripper's way; cm/step: motion of a hand in a control step."""
 
-ROBOT_UNITS: dict[str, dict[str, str]] = {
-    "aloha": {"*gripper*": "fraction", "*": "rad"},
-    "aloha_sim": {"*gripper*": "fraction", "*": "rad"},
-    "metaworld_sawyer": {
-        "hand_d*": "normalized",
-        "gripper_force": "normalized",
-        "hand_*": "m",
-        "*": "fraction",
-    },
-    "pusht": {"*": "pixel"},
-    "sim_aloha": {"*gripper*": "fraction", "*": "rad"},
-    "sim_so101": {"gripper*": "percent", "*": "deg"},
-    "so100_follower": {"gripper*": "percent", "*": "deg"},
-    "so101_follower": {"gripper*": "percent", "*": "deg"},
+FAMILIES = {
+    "aloha": "aloha",
+    "aloha_sim": "aloha",
+    "sim_aloha": "aloha",
+    "metaworld_sawyer": "metaworld",
+    "pusht": "pusht",
+    "sim_so101": "so101",
+    "so100_follower": "so101",
+    "so101_follower": "so101",
 }
-"""Units by robot type, as data sets record none: the first pattern that a signal's name matches counts."""
+"""Robot types that are one robot to a policy: the real arm and its simulations."""
+
+FAMILY_UNITS: dict[str, dict[str, str]] = {
+    "aloha": {"*gripper*": "share", "*": "rad"},
+    "metaworld": {"hand_d*": "cm/step", "hand_*": "m", "gripper_*": "share"},
+    "pusht": {"*": "pixel"},
+    "so101": {"gripper*": "percent", "*": "deg"},
+}
+"""Units by family, as data sets record none: the first pattern that a signal's name matches counts."""
+
+JOINT_SUFFIX = ".pos"
+"""LeRobot's robots call a joint `elbow_flex.pos`, simulators and older data sets `elbow_flex`."""
 
 MAX_SIGNALS = 64
 MAX_CAMERAS = 16
@@ -128,10 +134,13 @@ def mismatch(theirs: Specification, ours: Specification) -> str | None:
 
 
 def _identity(theirs: Specification, ours: Specification) -> str | None:
-    for name in ("protocol", "robot_type", "checkpoint"):
-        there, here = getattr(theirs, name), getattr(ours, name)
-        if there != here and (name != "checkpoint" or here):
-            return f"{name}: the policy's is {there}, expected {here}"
+    if theirs.protocol != ours.protocol:
+        return f"protocol: the policy's is {theirs.protocol}, expected {ours.protocol}"
+    types = theirs.robot_type, ours.robot_type
+    if UNKNOWN in types or len({FAMILIES.get(kind, kind) for kind in types}) > 1:
+        return f"robot_type: the policy's is {types[0]}, expected {types[1]}"
+    if ours.checkpoint and theirs.checkpoint != ours.checkpoint:
+        return f"checkpoint: the policy's is {theirs.checkpoint}, expected {ours.checkpoint}"
     return None
 
 
@@ -153,7 +162,7 @@ def _signals(theirs: Specification, ours: Specification) -> str | None:
     for what in ("state", "action"):
         there: Signals = getattr(theirs, what)
         here: Signals = getattr(ours, what)
-        if there.names != here.names:
+        if _bare(there.names) != _bare(here.names):
             names = f"{', '.join(there.names)}, the robot's {', '.join(here.names)}"
             return f"{what}: the policy's names are {names}"
         for name, unit, own in zip(there.names, there.units, here.units, strict=True):
@@ -163,6 +172,10 @@ def _signals(theirs: Specification, ours: Specification) -> str | None:
         if line is not None:
             return line
     return None
+
+
+def _bare(names: tuple[str, ...]) -> list[str]:
+    return [name.removesuffix(JOINT_SUFFIX) for name in names]
 
 
 def _ranges(what: str, there: Signals, here: Signals) -> str | None:
@@ -333,8 +346,8 @@ def _noted_signals(noted: Mapping[str, Any], robot_type: str) -> Signals:
 
 
 def robot_unit(robot_type: str, name: str) -> str:
-    """Unit of one signal of a robot, by `ROBOT_UNITS`."""
-    patterns = ROBOT_UNITS.get(robot_type, {})
+    """Unit of one signal of a robot, by `FAMILY_UNITS`."""
+    patterns = FAMILY_UNITS.get(FAMILIES.get(robot_type, UNKNOWN), {})
     return next((unit for pattern, unit in patterns.items() if fnmatchcase(name, pattern)), UNKNOWN)
 
 

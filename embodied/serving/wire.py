@@ -34,10 +34,20 @@ MAX_HEADER = 1 << 16
 MAX_DURATION = 3600.0
 MAX_SEQUENCE = 1 << 53
 HEADER_CAPS = Caps()
-CODES = ("busy", "closing", "expired", "invalid", "session", "specification", "superseded", "unavailable")
+CODES = (
+    "busy",
+    "closing",
+    "expired",
+    "invalid",
+    "session",
+    "specification",
+    "superseded",
+    "token",
+    "unavailable",
+)
 """What a `Failure` may be: no room for a session; the server drains; the deadline passed in the queue; a
 frame or request that cannot be used; no such session; the handshake found a mismatch; a newer request of the
-same session took its place; inference failed or is starting anew."""
+same session took its place; the token is not the server's; inference failed or is starting anew."""
 
 _LENGTH = struct.Struct("<I")
 

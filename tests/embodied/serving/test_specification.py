@@ -24,6 +24,12 @@ def test_a_policy_fits_a_robot_that_has_a_camera_more() -> None:
     assert mismatch(POLICY, ROBOT) is None
 
 
+def test_the_real_arm_and_its_simulation_are_one_robot_to_a_policy() -> None:
+    assert mismatch(POLICY, replace(ROBOT, robot_type="so101_follower")) is None
+    bare = replace(SIGNALS, names=("shoulder_pan", "elbow_flex", "gripper"))
+    assert mismatch(POLICY, replace(ROBOT, state=bare, action=bare)) is None
+
+
 SWAPPED = (JOINTS[1], JOINTS[0], JOINTS[2])
 RADIANS = (math.radians(110), math.radians(100), 100.0)
 
@@ -128,9 +134,9 @@ def test_a_plain_map_without_a_value_is_refused() -> None:
         ("sim_so101", "gripper.pos", "percent"),
         ("sim_so101", "wrist_roll.pos", "deg"),
         ("metaworld_sawyer", "hand_x", "m"),
-        ("metaworld_sawyer", "hand_dx", "normalized"),
-        ("metaworld_sawyer", "gripper_opening", "fraction"),
-        ("aloha_sim", "left_gripper", "fraction"),
+        ("metaworld_sawyer", "hand_dx", "cm/step"),
+        ("metaworld_sawyer", "gripper_opening", "share"),
+        ("aloha_sim", "left_gripper", "share"),
         ("somebody's", "gripper.pos", "unknown"),
     ],
 )
