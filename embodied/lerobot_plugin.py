@@ -222,6 +222,39 @@ class EmbodiedPushtEnv(SimulatedEnvConfig):
         return _select(self.task, TASKS)
 
 
+@EnvConfig.register_subclass("embodied_so101")
+@dataclass
+class EmbodiedSO101Env(SimulatedEnvConfig):
+    """An SO-101-sized arm at a table, seen by cameras: the arm that the robot `sim_so101` moves.
+
+    task: `reach-cube`; cameras: comma list of `front`, `side`, `top` and `wrist`; width, height: pixels;
+    episode_length: control steps; instruction: text given instead of the task's own; fps: control rate of the
+    simulation, fixed.
+    """
+
+    task: str | None = "reach-cube"
+    fps: int = 30
+    cameras: str = "front,wrist"
+    episode_length: int = 150
+
+    @property
+    def simulator(self) -> Simulator:
+        """The arm with its scripted expert."""
+        use_renderer()
+        from envs.so101 import SO101Env
+        from envs.so101_expert import make_expert
+
+        return Simulator(make_env=SO101Env, make_expert=make_expert)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        use_renderer()
+        from envs.so101 import TASKS
+
+        return _select(self.task, TASKS)
+
+
 def require_simulated(env: EnvConfig) -> SimulatedEnvConfig:
     """Return `env` if it is one of ours; raise UserError, naming those, if not."""
     if not isinstance(env, SimulatedEnvConfig):

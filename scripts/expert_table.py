@@ -1,7 +1,6 @@
 """Success of every scripted expert over fresh resets, and the ones below 90 % by name.
 
-    python scripts/expert_table.py
-    python scripts/expert_table.py --env=aloha --episodes=100 --json=results/expert_table_aloha.json
+    python scripts/expert_table.py [--env=aloha --episodes=100 --json=results/expert_table_aloha.json]
 
 Cost: 2 to 4 minutes each on 2 cores. Expect 90 % or more everywhere. `within 200` counts quick successes.
 """
@@ -15,7 +14,7 @@ from statistics import median
 
 from embodied.cli import write_result
 from embodied.evaluation.statistics import wilson_interval
-from envs import aloha, aloha_experts, metaworld, metaworld_experts, pusht, pusht_expert
+from envs import aloha, aloha_experts, metaworld, metaworld_experts, pusht, pusht_expert, so101, so101_expert
 from envs.metaworld_tasks import MT50
 
 LONG_METAWORLD = partial(metaworld.MetaworldEnv, max_episode_steps=metaworld.LONGEST_EPISODE)
@@ -23,6 +22,7 @@ SIMULATORS = {
     "metaworld": (LONG_METAWORLD, metaworld_experts.make_expert, MT50),
     "aloha": (aloha.AlohaEnv, aloha_experts.make_expert, aloha.TASKS),
     "pusht": (pusht.PushTEnv, pusht_expert.make_expert, pusht.TASKS),
+    "so101": (so101.SO101Env, so101_expert.make_expert, so101.TASKS),
 }
 ROW = "{task:25}{successes:7}/{episodes} {wilson_low:9.0%}-{wilson_high:4.0%} {median_steps:9} {within_200:9}"
 

@@ -1,4 +1,4 @@
-"""ALOHA and PushT go the whole way that Meta-World goes: LeRobot's make_env, collect, train, evaluate."""
+"""ALOHA, PushT and SO-101 go the way that Meta-World goes: LeRobot's make_env, collect, train, evaluate."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +16,24 @@ from embodied.config import CheckpointConfig, CollectConfig, DatasetConfig, Eval
 from embodied.data.collect import collect
 from embodied.data.writer import EpisodeWriter
 from embodied.evaluation.evaluate import evaluate
-from embodied.lerobot_plugin import EmbodiedAlohaEnv, EmbodiedPushtEnv, SimulatedEnvConfig
+from embodied.lerobot_plugin import (
+    EmbodiedAlohaEnv,
+    EmbodiedPushtEnv,
+    EmbodiedSO101Env,
+    SimulatedEnvConfig,
+)
 from embodied.training.loop import train
 from policies.latent_vla import LatentVLAConfig
 
 pytestmark = pytest.mark.render
 
 SMALL: dict[str, Any] = {"width": 32, "height": 32, "episode_length": 12}
-TASKS = {"embodied_aloha": "transfer-cube,insertion", "embodied_pusht": "push-t"}
-SIZES = {"embodied_aloha": 14, "embodied_pusht": 2}
+TASKS = {
+    "embodied_aloha": "transfer-cube,insertion",
+    "embodied_pusht": "push-t",
+    "embodied_so101": "reach-cube",
+}
+SIZES = {"embodied_aloha": 14, "embodied_pusht": 2, "embodied_so101": 6}
 
 
 @pytest.fixture(params=TASKS)
@@ -39,7 +48,7 @@ def test_lerobot_makes_and_steps_every_task(env: SimulatedEnvConfig) -> None:
     for task, group in envs.items():
         vector: Any = group[0]
         observation, _ = vector.reset(seed=[0, 1])
-        assert observation["pixels"]["top"].shape == (2, 32, 32, 3)
+        assert observation["pixels"][env.camera_names[0]].shape == (2, 32, 32, 3)
         assert observation["agent_pos"].shape == (2, SIZES[env.type])
         *_, info = vector.step(observation["agent_pos"])
         assert info["is_success"].tolist() == [False, False]
@@ -61,6 +70,8 @@ def test_lerobot_makes_and_steps_every_task(env: SimulatedEnvConfig) -> None:
         (EmbodiedAlohaEnv, {"fps": 30}, "--env.fps=30: expected 50"),
         (EmbodiedPushtEnv, {"task": ""}, "--env.task=: expected some of push-t"),
         (EmbodiedPushtEnv, {"cameras": "side"}, "cameras 'side': expected top"),
+        (EmbodiedSO101Env, {"task": "lift"}, "--env.task=lift: expected some of reach-cube"),
+        (EmbodiedSO101Env, {"cameras": "back"}, "camera 'back': expected one of front, side, top, wrist"),
     ],
 )
 def test_values_that_cannot_be_used_are_named(config: type, arguments: dict, message: str) -> None:

@@ -9,6 +9,7 @@ from envs.aloha import AlohaEnv
 from envs.metaworld import MetaworldEnv
 from envs.pusht import DISPLACEMENT, PushTEnv
 from envs.simulated import SimulatedEnv
+from envs.so101 import SO101Env
 
 MAKERS: dict[str, tuple[Callable[[], SimulatedEnv], str]] = {
     "push": (lambda: MetaworldEnv("push"), "object"),
@@ -16,6 +17,7 @@ MAKERS: dict[str, tuple[Callable[[], SimulatedEnv], str]] = {
     "coffee-pull": (lambda: MetaworldEnv("coffee-pull"), "object"),
     "insertion": (lambda: AlohaEnv("insertion", cameras=("front",)), "peg"),
     "push-t": (PushTEnv, "block"),
+    "reach-cube": (lambda: SO101Env(cameras=("front",)), "cube"),
 }
 FARTHEST = {"drawer-open": 0.16, "push-t": DISPLACEMENT}
 every_env = pytest.mark.parametrize("name", MAKERS)

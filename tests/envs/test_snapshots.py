@@ -16,6 +16,8 @@ from envs.metaworld_tasks import MT10, MT50
 from envs.pusht import PushTEnv
 from envs.pusht_expert import PushTExpert
 from envs.simulated import Expert, SimulatedEnv
+from envs.so101 import SO101Env
+from envs.so101_expert import SO101Expert
 
 Make = Callable[..., SimulatedEnv]
 
@@ -24,6 +26,7 @@ CASES: dict[str, tuple[Make, Callable[[], Expert]]] = {
     "reach-pushed": (partial(MetaworldEnv, "reach", pushed=True), partial(make_metaworld_expert, "reach")),
     **{task: (partial(AlohaEnv, task), partial(make_aloha_expert, task)) for task in ALOHA_TASKS},
     "push-t": (PushTEnv, PushTExpert),
+    "reach-cube": (SO101Env, SO101Expert),
 }
 SLOW = {task for task in MT50 if task not in MT10}
 every_case = pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_taking_a_snapshot_and_restoring_it_at_once_changes_nothing(case: str) -
 
 
 @pytest.mark.render
-@pytest.mark.parametrize("case", ["push", "drawer-open", "transfer-cube", "push-t"])
+@pytest.mark.parametrize("case", ["push", "drawer-open", "transfer-cube", "push-t", "reach-cube"])
 def test_pictures_are_restored_bit_for_bit(case: str) -> None:
     env, expert = make(case)
     env.reset(seed=1)
@@ -110,7 +113,7 @@ def test_pictures_are_restored_bit_for_bit(case: str) -> None:
     env.close()
 
 
-@pytest.mark.parametrize("case", ["push", "insertion", "push-t"])
+@pytest.mark.parametrize("case", ["push", "insertion", "push-t", "reach-cube"])
 def test_the_episode_ends_and_the_next_one_starts_as_they_would_have(case: str) -> None:
     env, _ = make(case, max_episode_steps=4)
     env.restart(seed=0)
@@ -131,7 +134,7 @@ def test_the_episode_ends_and_the_next_one_starts_as_they_would_have(case: str) 
     np.testing.assert_array_equal(state_again, state)
 
 
-@pytest.mark.parametrize("case", ["push", "insertion", "push-t"])
+@pytest.mark.parametrize("case", ["push", "insertion", "push-t", "reach-cube"])
 def test_a_snapshot_of_another_environment_is_refused(case: str) -> None:
     (one, _), (other, _) = make(case), make(case)
     with pytest.raises(RuntimeError, match="before"):
