@@ -24,12 +24,24 @@ from embodied.rendering_backend import use_renderer
 
 CHOICE_DEFAULTS = {"env": "embodied_metaworld", "model": "jepa", "policy": "latent_vla"}
 HELP = ("-h", "--help")
+ROBOTS = (
+    "lerobot.cameras.opencv",
+    "lerobot.robots.bi_so_follower",
+    "lerobot.robots.koch_follower",
+    "lerobot.robots.so_follower",
+    "embodied.robots.devices",
+)
+"""Their import registers robots and cameras; another robot needs a profile, and its package, anyway."""
+
 OWN_PACKAGES = ("embodied", "envs", "policies", "world_models")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """What `embodied <verb>` does: `function` (module:name) is called with a `config` of embodied.config."""
+    """What `embodied <verb>` does: `function` (module:name) is called with a `config`.
+
+    config: a class of embodied.config, or module:name.
+    """
 
     summary: str
     config: str
@@ -109,6 +121,14 @@ VERBS = {
         function="embodied.imagining.run:imagine",
         example="--policy.path=runs/mt10 --env.task=reach --output_dir=runs/mt10/imagine",
         overrides="policy",
+    ),
+    "run": Verb(
+        summary="drive a robot, real or simulated, by a policy here or on a server, within safety limits",
+        config="embodied.serving.run_config:RunConfig",
+        function="embodied.serving.run:run",
+        example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
+        renders=False,
+        registers=ROBOTS,
     ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",
@@ -231,7 +251,8 @@ def _config_class(verb: Verb) -> type:
     """The verb's configuration, once our environments and policies are registered as choices in it."""
     for module in ("embodied.lerobot_plugin", *verb.registers):
         importlib.import_module(module)
-    return getattr(importlib.import_module("embodied.config"), verb.config)
+    module, _, name = verb.config.rpartition(":")
+    return getattr(importlib.import_module(module or "embodied.config"), name)
 
 
 def _parse(verb: Verb, args: Sequence[str]) -> Any:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,6 @@ from lerobot.utils.utils import flatten_dict
 from embodied.data.behaviours import RecordedEpisode
 from embodied.data.commit import Commit, new_commit, recover
 from embodied.data.growing import GrowingFiles
-from envs.simulated import SimulatedEnv
 
 SUCCESS = "next.success"
 BEHAVIOUR = "behaviour"
@@ -54,11 +53,44 @@ EPISODES_PER_TABLE = 200
 BYTES_PER_MB = 2**20
 
 
-def make_features(env: SimulatedEnv, *, video: bool) -> dict[str, dict]:
+class Source(Protocol):
+    """What has to be known of what is recorded: any `SimulatedEnv`, or a robot described like one."""
+
+    @property
+    def fps(self) -> int:
+        """Frames per second."""
+        ...
+
+    @property
+    def robot_type(self) -> str:
+        """As the data set names it."""
+        ...
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names, in order."""
+        ...
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Of the dimensions of the state."""
+        ...
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of the dimensions of the action."""
+        ...
+
+    @property
+    def observation_space(self) -> Any:
+        """Under "pixels", by camera, spaces of shape (H, W, 3)."""
+        ...
+
+
+def make_features(env: Source, *, video: bool) -> dict[str, dict]:
     """LeRobot's description of every column that is not a default one."""
     picture = {"dtype": "video" if video else "image", "names": ["height", "width", "channels"]}
-    observation: Any = env.observation_space
-    shapes = {camera: space.shape for camera, space in observation["pixels"].items()}
+    shapes = {camera: space.shape for camera, space in env.observation_space["pixels"].items()}
     scalar = {"shape": (1,), "names": None}
     return {
         **{f"{OBS_IMAGES}.{camera}": {**picture, "shape": shapes[camera]} for camera in env.cameras},
@@ -92,7 +124,7 @@ class EpisodeWriter:
     also columns of the frames, which every tool keeps.
     """
 
-    def __init__(self, root: Path, env: SimulatedEnv, *, video: bool) -> None:
+    def __init__(self, root: Path, env: Source, *, video: bool) -> None:
         """root: a folder that exists; what it holds already has come from the same arguments."""
         recover(root)
         self._root = root

@@ -126,11 +126,19 @@ class Asker:
         self._news: deque[News] = deque()
         self._connection: Connection | None = None
         self._hopeless = False
+        self.trouble = "no attempt yet"
+        """Why the last attempt to connect has failed."""
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
 
     def start(self) -> None:
         """Begin to connect."""
         self._thread.start()
+
+    def wait(self, seconds: float) -> News | None:
+        """The first news, which stays among them; None if there is none for so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._news), seconds)
+            return self._news[0] if self._news else None
 
     def ask(self, question: Question) -> None:
         """Leave a question; one that nobody has taken up is forgotten."""
@@ -175,21 +183,25 @@ class Asker:
             self._connection = self._connect()
         except UserError as error:
             self._give_up(str(error))
-        except Refused as error:
-            if error.code in HOPELESS:
+        except (Refused, Disconnected) as error:
+            self.trouble = str(error)
+            if isinstance(error, Refused) and error.code in HOPELESS:
                 self._give_up(str(error))
             else:
                 self._pause(RETRY_SECONDS)
-        except Disconnected:
-            self._pause(RETRY_SECONDS)
         else:
             with self._changed:
                 self._question = None  # it was asked before this connection
-            self._news.append(Connected(offer=self._connection.offer))
+            self._tell(Connected(offer=self._connection.offer))
 
     def _give_up(self, reason: str) -> None:
         self._hopeless = True
-        self._news.append(Impossible(reason=reason))
+        self._tell(Impossible(reason=reason))
+
+    def _tell(self, news: News) -> None:
+        with self._changed:
+            self._news.append(news)
+            self._changed.notify()
 
     def _answer(self, connection: Connection, question: Question) -> None:
         try:
@@ -204,10 +216,10 @@ class Asker:
                 reset=question.reset,
             )
         except Refused as error:
-            self._news.append(Unanswered(question=question, reason=str(error)))
+            self._tell(Unanswered(question=question, reason=str(error)))
         except Disconnected as error:
             self._connection = None
             connection.close()
-            self._news.append(Lost(reason=str(error)))
+            self._tell(Lost(reason=str(error)))
         else:
-            self._news.append(Decided(question=question, actions=answer.decision.actions))
+            self._tell(Decided(question=question, actions=answer.decision.actions))

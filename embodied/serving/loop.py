@@ -100,13 +100,16 @@ class ControlLoop:
     ) -> None:
         """robot_specification: names of its state and action, in order, and its cameras."""
         self._robot, self._offers = robot, robot_specification
+        self.is_started = self.stands = False
+        """stands: whether the last command was the one before."""
         self.controller, self._safety, self._asker, self._asking = controller, safety, asker, asking
-        self._clock, self._sleep, self._record = clock, sleep, record
+        self._clock, self._sleep, self.record = clock, sleep, record
         self._latency, self.counts = Latency(), Counts()
         self._policy: Specification | None = None
         self._pending: Question | None = None
         self._asked_at = 0
-        self._first = True
+        self._first, self._asks = True, True
+        self._last: np.ndarray | None = None
         self._sent: float | None = None
         self._seen: float | None = None
         self._tracking_since: float | None = None
@@ -115,11 +118,19 @@ class ControlLoop:
         """Take the robot as it stands. UserError if it stands where it must not be."""
         self._safety.start(self._positions(self._robot.get_observation()))
         self._sent = self._seen = self._clock()
+        self.is_started = True
 
     def begin_episode(self) -> None:
         """Forget the episode before; the policy is told with the next question."""
         self.controller.begin_episode(self._clock())
         self._pending, self._first = None, True
+
+    def rest(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Brake and hold for so long, or `until` says so, and ask nothing."""
+        self.begin_episode()
+        self._asks = False
+        self.run(seconds, until=until)
+        self._asks = True
 
     def run(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
         """Tick for so long, or `until` says so. A tick that is missed is left out, not made up for."""
@@ -148,8 +159,8 @@ class ControlLoop:
         self.counts.ticks += 1
         for flag in flags:
             self.counts.flags[flag] = self.counts.flags.get(flag, 0) + 1
-        if self._record is not None and seen is not None:
-            self._record(Frame(seen=seen, command=command, decided=action is not None))
+        if self.record is not None and seen is not None:
+            self.record(Frame(seen=seen, command=command, decided=action is not None))
 
     def _command(self, action: np.ndarray | None, seen: dict[str, Any] | None) -> tuple[np.ndarray, Any]:
         now = self._clock()
@@ -159,6 +170,8 @@ class ControlLoop:
             command = self._safety.hold(dt)
         else:
             command = self._safety.command(action, self._positions(seen), dt)
+        self.stands = self._last is not None and bool((command.action == self._last).all())
+        self._last = command.action
         return command.action, command.flags
 
     def _look(self, now: float) -> dict[str, Any] | None:
@@ -178,7 +191,7 @@ class ControlLoop:
 
     def _ask(self, seen: dict[str, Any], now: float) -> None:
         """Leave a question if it is time for one."""
-        if self._policy is None or self._pending is not None or not self._is_time():
+        if self._policy is None or self._pending is not None or not (self._asks and self._is_time()):
             return
         queue = self.controller.queue
         left = queue.left()[: self._policy.chunk_size]

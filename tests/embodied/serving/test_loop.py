@@ -189,9 +189,23 @@ def test_a_new_episode_begins_with_a_reset_and_from_a_new_look() -> None:
 def test_a_tick_that_is_missed_is_not_made_up_for() -> None:
     it = rig()
     it.loop.run(1.0)
-    ticks, it.loop._record = it.loop.counts.ticks, lambda frame: it.clock.sleep(0.5)
+    ticks, it.loop.record = it.loop.counts.ticks, lambda frame: it.clock.sleep(0.5)
     it.loop.step()
-    it.loop._record = None
+    it.loop.record = None
     it.loop.run(1.0)
     assert it.loop.counts.ticks - ticks <= 32
+    assert it.broken_rules() == []
+
+
+def test_at_rest_it_brakes_and_asks_nothing_and_then_goes_on() -> None:
+    it = rig()
+    it.loop.run(1.0)
+    asked, at = len(it.asker.questions), len(it.robot.log)
+    it.loop.rest(1.0)
+    assert len(it.asker.questions) == asked
+    assert moved(it, at + 2) == 0.0
+    assert it.loop.stands
+    it.loop.begin_episode()
+    it.loop.run(1.0)
+    assert it.loop.controller.state is State.RUN
     assert it.broken_rules() == []
