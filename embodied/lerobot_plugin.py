@@ -1,4 +1,4 @@
-"""What LeRobot gets from us: importing this module registers our policies and environments with it."""
+"""What LeRobot gets from us: importing this module registers our policies, environments and robots."""
 
 import abc
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv, freeze_after_episode_end
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
+import embodied.robots.devices  # noqa: F401  (registers the robots)
 import policies.latent_mpc
 import policies.latent_vla  # noqa: F401  (the imports register the policies)
 from embodied.errors import UserError

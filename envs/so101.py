@@ -72,7 +72,7 @@ class SO101Env(SimulatedEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}
     fps = FPS
-    robot_type = "so101_sim"
+    robot_type = "sim_so101"
     state_names = tuple(f"{joint}.pos" for joint in JOINTS)
     action_names = state_names
     gripper_actions = (5,)
