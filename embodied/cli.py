@@ -129,6 +129,7 @@ VERBS = {
         example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
         renders=False,
         registers=ROBOTS,
+        overrides="policy",
     ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",

@@ -173,10 +173,15 @@ class Asker:
             self._answer(self._connection, question)
 
     def _run(self) -> None:
-        while not (self._closing.is_set() or self._hopeless):
-            self.step()
-        if self._connection is not None:
-            self._connection.close()
+        try:
+            while not (self._closing.is_set() or self._hopeless):
+                self.step()
+        except Exception as error:
+            self._give_up(f"asking has failed: {error!r}")
+            raise
+        finally:
+            if self._connection is not None:
+                self._connection.close()
 
     def _make_connection(self) -> None:
         try:

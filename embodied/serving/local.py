@@ -63,6 +63,11 @@ class LocalPolicy:
             raise
         self.offer = Offer(session=SESSION, mode=chosen, specification=specification)
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
     def act(
         self,
         *,
@@ -81,7 +86,8 @@ class LocalPolicy:
         )
         ask = Ask(sequence=next(self._sequence), age=age, deadline=deadline, request=request)
         reply = self._exchange({"act": [[encode(ask), 0.0, reset]]}, deadline)
-        answer = decode(reply["answers"][0], len(reply["answers"][0]))
+        ((_, frame),) = reply["answers"]
+        answer = decode(frame, len(frame))
         if isinstance(answer, Failure):
             raise Refused(answer.code, answer.reason)
         assert isinstance(answer, Answer)

@@ -16,22 +16,22 @@ from lerobot.robots import Robot, make_robot_from_config
 
 from embodied.errors import UserError
 from embodied.robots.devices import SimRobot
+from embodied.serving.access import read_token
 from embodied.serving.asking import Asker, Connected, Connection, Impossible
 from embodied.serving.client import PolicyClient
 from embodied.serving.control import Controller, Patience, State
-from embodied.serving.inference import Target
 from embodied.serving.local import LocalPolicy
 from embodied.serving.loop import Asking, ControlLoop
 from embodied.serving.profiles import RobotProfile, find_profile
 from embodied.serving.queue import MERGES, ActionQueue
 from embodied.serving.recording import EpisodeRecorder
 from embodied.serving.run_config import SYNC, RunConfig
+from embodied.serving.runners import find_target
 from embodied.serving.safety import SafetyFilter
 from embodied.serving.self_collision import MujocoCollisions
 from embodied.serving.specification import Signals, Specification, robot_unit
 from embodied.training.interruption import StopRequest
 
-RUNNER = "embodied.serving.checkpoint_runner:CheckpointRunner"
 BRAKING_SECONDS = 2.0
 WRITING_SECONDS = 600.0
 
@@ -109,18 +109,15 @@ def _collisions(config: RunConfig, profile: RobotProfile) -> MujocoCollisions | 
 
 
 def _connector(config: RunConfig, offers: Specification) -> Callable[[], Connection]:
-    if config.server.url is None:
-        arguments = {"path": str(config.policy.path), "device": config.device}
-        return partial(
-            LocalPolicy, Target(function=RUNNER, arguments=arguments), robot=offers, mode=config.mode
+    """What makes a connection to the policy."""
+    if config.policy.path is not None:
+        target = find_target(
+            config.policy.path, null=False, device=config.device, overrides=config.policy_overrides
         )
+        return partial(LocalPolicy, target, robot=offers, mode=config.mode)
     server = config.server
-    token = None
-    if server.token_file is not None:
-        try:
-            token = server.token_file.read_text().strip()
-        except OSError as error:
-            raise UserError(f"--server.token_file={server.token_file}: {error.strerror}") from error
+    assert server.url is not None
+    token = None if server.token_file is None else read_token(server.token_file)
     return partial(PolicyClient, server.url, robot=offers, mode=config.mode, token=token, ca=server.ca)
 
 

@@ -14,7 +14,11 @@ CHUNKING = (*MERGES, SYNC)
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyHere:
-    """A policy on this computer, in a process of its own: a checkpoint or a run's output folder."""
+    """A policy on this computer, in a process of its own.
+
+    path: a checkpoint, a run's output folder or an exported policy. Other `--policy.*` flags override fields
+    of a checkpoint's own configuration.
+    """
 
     path: Path | None = None
 
@@ -60,7 +64,7 @@ class RunConfig:
     seconds, at which what was decided on it is dropped, the time of a chunk and `overdue` if None; deadline:
     seconds to wait for a decision; patience: seconds to wait for the policy at the start; fps: control rate,
     the profile's if None; record: folder of a LeRobotDataset to add the episodes to; seed: of a simulated
-    robot's first scene.
+    robot's first scene. policy_overrides is filled by the command line.
     """
 
     robot: RobotConfig
@@ -68,6 +72,7 @@ class RunConfig:
     policy: PolicyHere = field(default_factory=PolicyHere)
     server: ServerThere = field(default_factory=ServerThere)
     safety: SafetyFlags = field(default_factory=SafetyFlags)
+    policy_overrides: list[str] = field(default_factory=list)
     mode: str = ""
     chunking: str = "rtc"
     episodes: int = 1
