@@ -131,6 +131,14 @@ VERBS = {
         registers=ROBOTS,
         overrides="policy",
     ),
+    "serve": Verb(
+        summary="a checkpoint or an exported policy for robots that connect",
+        config="embodied.serving.config:ServeConfig",
+        function="embodied.serving.serve:serve",
+        example="--policy.path=runs/so101 --port=8000",
+        renders=False,
+        overrides="policy",
+    ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",
         config="ReportConfig",

@@ -153,7 +153,10 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["trian"], "quickstart, collect, inspect, train, evaluate, compare, imagine, report, doctor, bench"),
+        (
+            ["trian"],
+            "quickstart, collect, inspect, train, evaluate, compare, imagine, serve, report, doctor, bench",
+        ),
         (["bench"], "bench envs, bench loader, bench infer"),
         (["bench", "speed"], "bench envs, bench loader, bench infer"),
     ],
@@ -173,10 +176,8 @@ def test_a_folder_is_refused_as_json_file_before_anything_runs(
 
 
 def test_every_verb_of_the_command_line_has_a_configuration_with_json() -> None:
-    from embodied import config
-
     for verb in cli.COMMANDS.values():
-        assert "json" in getattr(config, verb.config).__dataclass_fields__
+        assert "json" in cli._config_class(verb).__dataclass_fields__
 
 
 def test_the_overview_needs_neither_torch_nor_a_simulator() -> None:

@@ -23,6 +23,7 @@ from embodied.serving.runner import Request
 from embodied.serving.specification import Specification, mismatch
 from embodied.serving.strict_msgpack import WireError
 from embodied.serving.wire import (
+    CODES,
     MAX_HEADER,
     SUBPROTOCOL,
     Answer,
@@ -42,7 +43,7 @@ CLOSE_SECONDS = 0.2
 MAX_ANSWER = 1 << 20
 """Bytes; a chunk of 1000 steps of 64 joints, the largest that a specification allows, takes half."""
 
-STATUS_CODES = {401: "token", 403: "token", 503: "busy"}
+MAX_LINE = 200
 
 
 class Refused(Exception):
@@ -250,9 +251,10 @@ async def _connect(url: str, token: str | None, context: ssl.SSLContext | None) 
             max_queue=4,
         )
     except InvalidStatus as error:
-        status = error.response.status_code
-        code = STATUS_CODES.get(status, "invalid")
-        raise Refused(code, f"{url}: the server answers with status {status}") from error
+        code, _, reason = error.response.body[:MAX_LINE].decode(errors="replace").strip().partition(": ")
+        if code not in CODES:
+            code, reason = "invalid", f"the server answers with status {error.response.status_code}"
+        raise Refused(code, f"{url}: {reason}") from error
     except (OSError, InvalidHandshake, WebSocketException) as error:
         raise Disconnected(f"{url}: {error}") from error
     if connection.subprotocol != SUBPROTOCOL:

@@ -1,0 +1,203 @@
+"""Many robots at once: how long a server's answers take under load, and who suffers from one that stalls.
+
+`python -m embodied.serving.load PLAN` is the server under test, in a process of its own, with a policy that
+holds still. A client asks at fixed times; an answer counts from the time at which it should have been asked
+for, so that a server that stops the clients does not look better for it.
+"""
+
+import asyncio
+import json
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from embodied.serving.access import read_token, server_context
+from embodied.serving.inference import Target
+from embodied.serving.runner import Request
+from embodied.serving.serve import run_server
+from embodied.serving.server import Settings
+from embodied.serving.specification import Specification, to_plain
+from embodied.serving.wire import SUBPROTOCOL, Answer, Ask, Hello, Offer, answer_limit, decode, encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Files: the server's certificate with its key, the authority that clients trust, and the token."""
+
+    certificate: Path
+    authority: Path
+    token: Path
+
+    @classmethod
+    def within(cls, folder: Path) -> Self:
+        """The same in one folder, by these names."""
+        return cls(certificate=folder / "certificate", authority=folder / "authority", token=folder / "token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How many robots ask how often, for how long; warm_up: seconds that do not count."""
+
+    clients: int = 16
+    hz: float = 10.0
+    seconds: float = 30.0
+    warm_up: float = 2.0
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """latencies: in seconds, a period for what was not answered within one; late: how many were not."""
+
+    latencies: list[float] = field(default_factory=list)
+    late: int = 0
+
+    def summary(self) -> dict[str, float]:
+        """`requests`, `p50_ms`, `p99_ms` and `late_share`."""
+        p50, p99 = (1000 * float(np.quantile(self.latencies, share)) for share in (0.5, 0.99))
+        count = len(self.latencies)
+        return {"requests": count, "p50_ms": p50, "p99_ms": p99, "late_share": self.late / count}
+
+    def add(self, other: "Measured") -> None:
+        """Take in what was measured in another phase."""
+        self.latencies += other.latencies
+        self.late += other.late
+
+
+@contextmanager
+def served(specification: Specification, files: Credentials) -> Iterator[str]:
+    """URL of a server under test."""
+    plan = {"specification": to_plain(specification), "files": {k: str(v) for k, v in vars(files).items()}}
+    command = [sys.executable, "-m", __name__, json.dumps(plan)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        address = next(word for word in line.replace(",", "").split() if word.startswith("wss://"))
+        yield address.replace("127.0.0.1", "localhost")
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def serve_null(plan: Mapping[str, Any]) -> None:
+    """The server under test, until SIGTERM."""
+    files = {name: Path(path) for name, path in plan["files"].items()}
+    target = Target(
+        function="embodied.serving.runners:holding_still_as",
+        arguments={"specification": plan["specification"]},
+    )
+    tls = server_context(files["certificate"], files["certificate"])
+    settings = Settings(port=0, tls=tls, token=read_token(files["token"]), max_sessions=64)
+    asyncio.run(run_server(target, settings))
+
+
+async def drive(
+    url: str, specification: Specification, files: Credentials, load: Load, *, stalled: bool = False
+) -> Measured:
+    """Ask like so many robots, spread over a period; stalled: beside one that asks and never reads."""
+    measured = Measured()
+    begin = time.monotonic() + 1.0
+    period = 1 / load.hz
+    async with asyncio.TaskGroup() as group:
+        robots = [
+            group.create_task(
+                _robot(url, specification, files, load, begin + period * place / load.clients, measured)
+            )
+            for place in range(load.clients)
+        ]
+        staller = group.create_task(_stall(url, specification, files, load)) if stalled else None
+        await asyncio.wait(robots)
+        if staller is not None:
+            staller.cancel()
+    return measured
+
+
+async def _robot(
+    url: str, specification: Specification, files: Credentials, load: Load, begin: float, measured: Measured
+) -> None:
+    period = 1 / load.hz
+    async with _connected(url, files) as socket:
+        session = await _agreed(socket, specification)
+        request = _look(specification, session)
+        warm_up = int(load.warm_up * load.hz)
+        for sequence in range(warm_up + int(load.seconds * load.hz)):
+            due = begin + sequence * period
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await socket.send(encode(Ask(sequence=sequence, age=0.0, deadline=period, request=request)))
+            is_late = not await _is_answered(socket, specification, sequence, due + period)
+            if sequence >= warm_up:
+                measured.late += is_late
+                measured.latencies.append(period if is_late else time.monotonic() - due)
+
+
+async def _is_answered(
+    socket: ClientConnection, specification: Specification, sequence: int, ends: float
+) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ends - time.monotonic()):
+            while True:
+                frame = await socket.recv(decode=False)
+                match decode(frame, answer_limit(specification)):
+                    case Answer() as answer if answer.sequence == sequence:
+                        return True
+    return False
+
+
+async def _stall(url: str, specification: Specification, files: Credentials, load: Load) -> None:
+    """Ask and never read; when the server has enough of it, come again."""
+    while True:
+        with suppress(ConnectionClosed):
+            async with _connected(url, files) as socket:
+                request = _look(specification, await _agreed(socket, specification))
+                socket.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue]
+                for sequence in range(1_000_000):
+                    await socket.send(encode(Ask(sequence=sequence, age=0.0, deadline=1.0, request=request)))
+                    await asyncio.sleep(1 / load.hz)
+
+
+def _connected(url: str, files: Credentials) -> connect:
+    return connect(
+        url,
+        ssl=ssl.create_default_context(cafile=str(files.authority)),
+        subprotocols=[Subprotocol(SUBPROTOCOL)],
+        additional_headers={"Authorization": f"Bearer {read_token(files.token)}"},
+        compression=None,
+        proxy=None,
+        ping_interval=None,
+        close_timeout=0.2,
+    )
+
+
+async def _agreed(socket: ClientConnection, specification: Specification) -> str:
+    """The session that the server gives."""
+    await socket.send(encode(Hello(expects=specification)))
+    offer = decode(await socket.recv(decode=False), answer_limit(specification))
+    assert isinstance(offer, Offer), offer
+    return offer.session
+
+
+def _look(specification: Specification, session: str) -> Request:
+    """Pictures of noise, a state of zeros."""
+    generator = np.random.default_rng(0)
+    sizes = specification.cameras
+    return Request(
+        session=session,
+        images={name: generator.integers(0, 256, size, np.uint8) for name, size in sizes.items()},
+        state=np.zeros(len(specification.state.names), np.float32),
+        task="pick up the block",
+    )
+
+
+if __name__ == "__main__":
+    serve_null(json.loads(sys.argv[1]))

@@ -1,0 +1,48 @@
+"""What `embodied serve` can serve, by name, made in the process of inference."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embodied.serving.inference import Target
+from embodied.serving.runner import NullRunner, PolicyRunner
+from embodied.serving.specification import from_checkpoint, from_plain
+
+RUNNERS = {
+    "checkpoint": "embodied.serving.checkpoint_runner:CheckpointRunner",
+    "export": "embodied.serving.exported_runner:ExportedRunner",
+}
+"""Imported only when chosen: an exported policy needs no torch."""
+
+EXPORT_SUFFIX = ".onnx"
+
+
+def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequence[str]) -> Target:
+    """How to make the policy that `path` means, a checkpoint or an export.
+
+    null: one of the same specification that holds still. overrides: flags of a checkpoint's configuration.
+    """
+    if null:
+        return Target(function=f"{__name__}:holding_still", arguments={"path": str(path)})
+    kind = "export" if any(path.glob(f"*{EXPORT_SUFFIX}")) else "checkpoint"
+    options: dict[str, Any] = {} if kind == "export" else {"device": device, "overrides": list(overrides)}
+    return Target(
+        function=f"{__name__}:stored", arguments={"kind": kind, "path": str(path), "options": options}
+    )
+
+
+def stored(kind: str, path: str, options: dict[str, Any]) -> PolicyRunner:
+    """The policy of a folder."""
+    module, name = RUNNERS[kind].split(":")
+    return getattr(importlib.import_module(module), name)(Path(path), **options)
+
+
+def holding_still(path: str) -> NullRunner:
+    """A policy of a checkpoint's specification that holds still."""
+    return NullRunner(from_checkpoint(Path(path)))
+
+
+def holding_still_as(specification: dict[str, Any]) -> NullRunner:
+    """A policy that holds still, of a specification as a plain map."""
+    return NullRunner(from_plain(specification))
