@@ -146,7 +146,7 @@ class Body:
     """One robot in its scene. Call `tick` at the rate `fps`."""
 
     def __init__(self, config: BodyConfig, log: MotorLog, now: float) -> None:
-        """Make the scene and put the robot into its start pose.
+        """Make the scene and put the robot into its start pose. The log is the body's from now on.
 
         Raises:
             ValueError: a value of `config` that cannot be used.
@@ -242,5 +242,6 @@ class Body:
         return changed
 
     def close(self) -> None:
-        """Free the scene."""
+        """Free the scene and close the log."""
         self.env.close()
+        self._log.close()

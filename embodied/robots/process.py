@@ -1,7 +1,8 @@
 """The process of a simulated robot: it ticks in wall-clock time, whoever of its clients lives or dies.
 
-It listens at a local socket. A robot has one driver, whose commands it follows, and any number of observers. Where the driver's connection
-ends, or no command comes, it holds. No torch and no LeRobot in here, so that it starts fast.
+It listens at a local socket. A robot has one driver, whose commands it follows, and any number of observers.
+Where the driver's connection ends, or no command comes, it holds. No torch and no LeRobot in here, so that it
+starts fast.
 """
 
 import json
@@ -37,7 +38,7 @@ ROLES = (DRIVER, OBSERVER)
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """A robot's process. port: its name; log: of the motors; idle_seconds: without a client, until the end."""
+    """A robot's process. port: its name; log: of the motors; idle_seconds: after the last client."""
 
     body: BodyConfig
     port: str
@@ -279,7 +280,6 @@ def main(text: str) -> None:
         path.unlink(missing_ok=True)
         listener.close()
         body.close()
-        log.close()
 
 
 if __name__ == "__main__":
