@@ -10,11 +10,14 @@ episode alone: a data set does not tell where its writing was interrupted.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -41,6 +44,7 @@ from lerobot.utils.utils import flatten_dict
 from embodied.data.behaviours import RecordedEpisode
 from embodied.data.commit import Commit, new_commit, recover
 from embodied.data.growing import GrowingFiles
+from envs.simulated import SimulatedEnv
 
 SUCCESS = "next.success"
 BEHAVIOUR = "behaviour"
@@ -53,44 +57,40 @@ EPISODES_PER_TABLE = 200
 BYTES_PER_MB = 2**20
 
 
-class Source(Protocol):
-    """What has to be known of what is recorded: any `SimulatedEnv`, or a robot described like one."""
+@dataclass(frozen=True, kw_only=True)
+class RobotSource:
+    """A robot that is recorded, described as a simulated environment would be.
 
-    @property
-    def fps(self) -> int:
-        """Frames per second."""
-        ...
+    pictures: (H, W, 3) by camera; the rest as in `SimulatedEnv`.
+    """
 
-    @property
-    def robot_type(self) -> str:
-        """As the data set names it."""
-        ...
+    fps: int
+    robot_type: str
+    pictures: Mapping[str, tuple[int, int, int]]
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names, in order."""
-        ...
+        """Their names."""
+        return tuple(self.pictures)
 
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """Of the dimensions of the state."""
-        ...
+    @cached_property
+    def observation_space(self) -> dict[str, dict[str, gym.Space]]:
+        """Of the pictures alone."""
+        return {
+            "pixels": {name: gym.spaces.Box(0, 255, size, np.uint8) for name, size in self.pictures.items()}
+        }
 
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """Of the dimensions of the action."""
-        ...
 
-    @property
-    def observation_space(self) -> Any:
-        """Under "pixels", by camera, spaces of shape (H, W, 3)."""
-        ...
+Source = SimulatedEnv | RobotSource
 
 
 def make_features(env: Source, *, video: bool) -> dict[str, dict]:
     """LeRobot's description of every column that is not a default one."""
     picture = {"dtype": "video" if video else "image", "names": ["height", "width", "channels"]}
-    shapes = {camera: space.shape for camera, space in env.observation_space["pixels"].items()}
+    observation: Any = env.observation_space
+    shapes = {camera: space.shape for camera, space in observation["pixels"].items()}
     scalar = {"shape": (1,), "names": None}
     return {
         **{f"{OBS_IMAGES}.{camera}": {**picture, "shape": shapes[camera]} for camera in env.cameras},

@@ -7,15 +7,12 @@ A joints, S state size.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 
 from embodied.data.behaviours import EpisodeJob, RecordedEpisode, count_pixels, encode_png
-from embodied.data.writer import EpisodeWriter
+from embodied.data.writer import EpisodeWriter, RobotSource
 from embodied.serving.loop import Frame
 from embodied.serving.specification import Specification
 
@@ -26,44 +23,6 @@ Picture = tuple[bytes, np.ndarray]
 """PNG file, and histogram (3, 256)."""
 
 
-@dataclass(frozen=True)
-class RobotSource:
-    """A robot as the writer wants it described."""
-
-    specification: Specification
-
-    @property
-    def fps(self) -> int:
-        """Frames per second."""
-        return round(self.specification.fps)
-
-    @property
-    def robot_type(self) -> str:
-        """LeRobot's."""
-        return self.specification.robot_type
-
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        """Names."""
-        return tuple(self.specification.cameras)
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """Of the joints."""
-        return self.specification.state.names
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """Of the commands."""
-        return self.specification.action.names
-
-    @cached_property
-    def observation_space(self) -> dict[str, dict[str, gym.spaces.Box]]:
-        """Of the pictures alone."""
-        sizes = self.specification.cameras.items()
-        return {"pixels": {name: gym.spaces.Box(0, 255, size, np.uint8) for name, size in sizes}}
-
-
 class EpisodeRecorder:
     """Keeps the frames of one episode after another."""
 
@@ -71,7 +30,14 @@ class EpisodeRecorder:
         """root: folder of a data set, a new one or one that the same robot has begun; task: instruction."""
         root.mkdir(parents=True, exist_ok=True)
         self._robot, self._task = robot, task
-        self._writer = EpisodeWriter(root, RobotSource(robot), video=False)
+        source = RobotSource(
+            fps=round(robot.fps),
+            robot_type=robot.robot_type,
+            pictures=robot.cameras,
+            state_names=robot.state.names,
+            action_names=robot.action.names,
+        )
+        self._writer = EpisodeWriter(root, source, video=False)
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._rows: list[tuple[np.ndarray, np.ndarray]] = []
         self._pictures: dict[str, list[Future[Picture]]] = {name: [] for name in robot.cameras}
