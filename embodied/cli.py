@@ -24,6 +24,15 @@ from embodied.rendering_backend import use_renderer
 
 CHOICE_DEFAULTS = {"env": "embodied_metaworld", "model": "jepa", "policy": "latent_vla"}
 HELP = ("-h", "--help")
+ROBOTS = (
+    "lerobot.cameras.opencv",
+    "lerobot.robots.bi_so_follower",
+    "lerobot.robots.koch_follower",
+    "lerobot.robots.so_follower",
+    "embodied.robots.devices",
+)
+"""Their import registers robots and cameras; another robot needs a profile, and its package, anyway."""
+
 OWN_PACKAGES = ("embodied", "envs", "policies", "world_models")
 
 
@@ -111,6 +120,15 @@ VERBS = {
         config="ImagineConfig",
         function="embodied.imagining.run:imagine",
         example="--policy.path=runs/mt10 --env.task=reach --output_dir=runs/mt10/imagine",
+        overrides="policy",
+    ),
+    "run": Verb(
+        summary="drive a robot, real or simulated, by a policy here or on a server, within safety limits",
+        config="embodied.serving.run_config:RunConfig",
+        function="embodied.serving.run:run",
+        example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
+        renders=False,
+        registers=ROBOTS,
         overrides="policy",
     ),
     "serve": Verb(

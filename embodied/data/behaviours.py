@@ -315,7 +315,7 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
     episode.reward, episode.success = np.array(rewards, np.float32), np.array(successes, bool)
     if job.accepts(episode.is_success):
         for camera, pictures in pixels.items():
-            episode.pictures[camera] = [_encode_png(picture) for picture in pictures]
+            episode.pictures[camera] = [encode_png(picture) for picture in pictures]
             episode.pixel_counts[camera] = count_pixels(np.stack(pictures))
     return episode
 
@@ -333,7 +333,8 @@ def _note_stage(stages: list[tuple[int, str]], frame: int, text: str) -> None:
         stages.append((frame, text))
 
 
-def _encode_png(picture: np.ndarray) -> bytes:
+def encode_png(picture: np.ndarray) -> bytes:
+    """A picture (H, W, 3) uint8 as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "png", compress_level=PNG_COMPRESSION)
     return file.getvalue()

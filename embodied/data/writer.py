@@ -10,11 +10,14 @@ episode alone: a data set does not tell where its writing was interrupted.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -54,7 +57,36 @@ EPISODES_PER_TABLE = 200
 BYTES_PER_MB = 2**20
 
 
-def make_features(env: SimulatedEnv, *, video: bool) -> dict[str, dict]:
+@dataclass(frozen=True, kw_only=True)
+class RobotSource:
+    """A robot that is recorded, described as a simulated environment would be.
+
+    pictures: (H, W, 3) by camera; the rest as in `SimulatedEnv`.
+    """
+
+    fps: int
+    robot_type: str
+    pictures: Mapping[str, tuple[int, int, int]]
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.pictures)
+
+    @cached_property
+    def observation_space(self) -> dict[str, dict[str, gym.Space]]:
+        """Of the pictures alone."""
+        return {
+            "pixels": {name: gym.spaces.Box(0, 255, size, np.uint8) for name, size in self.pictures.items()}
+        }
+
+
+Source = SimulatedEnv | RobotSource
+
+
+def make_features(env: Source, *, video: bool) -> dict[str, dict]:
     """LeRobot's description of every column that is not a default one."""
     picture = {"dtype": "video" if video else "image", "names": ["height", "width", "channels"]}
     observation: Any = env.observation_space
@@ -92,7 +124,7 @@ class EpisodeWriter:
     also columns of the frames, which every tool keeps.
     """
 
-    def __init__(self, root: Path, env: SimulatedEnv, *, video: bool) -> None:
+    def __init__(self, root: Path, env: Source, *, video: bool) -> None:
         """root: a folder that exists; what it holds already has come from the same arguments."""
         recover(root)
         self._root = root

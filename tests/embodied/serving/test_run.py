@@ -1,0 +1,152 @@
+"""The whole of `embodied run` on the simulated arm, with a policy in a process that gets killed."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embodied.errors import UserError
+from embodied.flags import parse_flags
+from embodied.robots.body import read_motor_log
+from embodied.robots.devices import SimSO101, SimSO101Config
+from embodied.serving import run as run_module
+from embodied.serving.inference import Target
+from embodied.serving.local import LocalPolicy
+from embodied.serving.profiles import PROFILES, find_profile
+from embodied.serving.run import robot_specification, run
+from embodied.serving.run_config import RunConfig
+from embodied.serving.specification import Specification, to_plain
+
+FLAGS = [
+    "--robot.type=sim_so101",
+    "--task=wave",
+    "--policy.path=none",
+    "--robot.width=32",
+    "--robot.height=24",
+]
+
+
+def config(*flags: str) -> RunConfig:
+    return parse_flags(RunConfig, [*FLAGS, *flags])
+
+
+def policy_for(robot: Specification) -> dict[str, Any]:
+    plain = to_plain(robot)
+    return plain | {"chunk_size": 20, "n_action_steps": 10, "modes": ["reactive"], "rtc": True}
+
+
+class Policies:
+    """Starts waving policies for the run under test, and knows the one that lives."""
+
+    def __init__(self) -> None:
+        self.started: list[LocalPolicy] = []
+
+    def connector(self, config: RunConfig, offers: Specification) -> Any:
+        target = Target(
+            function="waving_runner:waving",
+            arguments={"specification": policy_for(offers)},
+        )
+        return partial(self.start, target, offers)
+
+    def start(self, target: Target, offers: Specification) -> LocalPolicy:
+        self.started.append(LocalPolicy(target, robot=offers))
+        return self.started[-1]
+
+
+@pytest.fixture
+def policies(monkeypatch: pytest.MonkeyPatch) -> Policies:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    found = Policies()
+    monkeypatch.setattr(run_module, "_connector", found.connector)
+    return found
+
+
+def states(episode: dict[str, Any]) -> list[str]:
+    return [event["state"] for event in episode["events"]]
+
+
+@pytest.mark.slow
+@pytest.mark.render
+def test_killed_in_mid_episode_it_holds_and_goes_on_with_a_new_process(
+    policies: Policies, tmp_path: Path
+) -> None:
+    def kill() -> None:
+        while not policies.started:
+            time.sleep(0.05)
+        time.sleep(4.0)
+        os.kill(policies.started[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    log, data = tmp_path / "motors.jsonl", tmp_path / "data"
+    flags = [f"--robot.motor_log={log}", f"--record={data}", "--seconds=15", f"--robot.port=t{os.getpid()}"]
+    result = run(config(*flags))
+    killer.join()
+    (episode,) = result["episodes"]
+    found = states(episode)
+    assert found.index("hold") < len(found) - 1
+    assert found[found.index("hold") + 1 :].count("run") >= 1
+    assert episode["outcome"] == "interrupted"
+    assert len(policies.started) == 2
+    rows = [row for row in read_motor_log(log) if row["event"] == "tick"]
+    targets = np.array([row["target"] for row in rows if row["source"] == "command"])
+    so101 = PROFILES["so101"]
+    assert len(targets) > 300
+    assert (np.abs(np.diff(targets, axis=0)) <= np.array(so101.max_velocity) / 30 * 1.6).all()
+    assert np.ptp(targets[:, 0]) > 10
+
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("local/run", root=data)
+    assert dataset.num_episodes == 1
+    assert dataset.num_frames == pytest.approx(450, abs=45)
+    assert dataset[0]["behaviour"] == "policy_interrupted"
+    assert dataset[0]["action"].shape == (6,)
+
+
+def test_the_robots_specification_has_the_units_and_limits_of_its_profile() -> None:
+    robot = SimSO101(SimSO101Config(width=32, height=24))
+    found = robot_specification(robot, PROFILES["so101"])
+    assert found.robot_type == "sim_so101"
+    assert found.state == found.action
+    assert found.action.units == ("deg",) * 5 + ("percent",)
+    assert found.cameras == {"front": (24, 32, 3), "wrist": (24, 32, 3)}
+    assert found.fps == 30.0
+
+
+def test_a_profile_of_another_robot_is_refused() -> None:
+    robot = SimSO101(SimSO101Config())
+    with pytest.raises(UserError, match="action 0 is shoulder_pan: expected left_waist"):
+        robot_specification(robot, find_profile("sim_aloha"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--server.url=ws://127.0.0.1:1"], "both are given: expected one of them"),
+        (["--chunking=none"], "--chunking=none: expected one of rtc, ensemble, sync"),
+        (["--seconds=0"], "--seconds=0.0: expected more than 0"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(*flags)
+
+
+def test_an_unknown_limit_is_refused_before_anything_starts() -> None:
+    with pytest.raises(UserError, match=r"--safety\.off=speed: expected one of position"):
+        run(config("--safety.off=speed"))
+
+
+def test_degrees_are_insisted_on() -> None:
+    import lerobot.robots.so_follower  # noqa: F401  (registers the robot)
+
+    flags = ["--robot.type=so101_follower", "--robot.port=x", "--robot.use_degrees=false", "--task=t"]
+    with pytest.raises(UserError, match="use_degrees=false: expected true"):
+        run(parse_flags(RunConfig, [*flags, "--policy.path=none"]))
