@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from embodied.serving.profiles import PROFILES, find_profile
 from embodied.serving.run import robot_specification, run
 from embodied.serving.run_config import RunConfig
 from embodied.serving.specification import Specification, to_plain
+from tests.embodied.serving.conftest import Running
 
 FLAGS = [
     "--robot.type=sim_so101",
@@ -108,6 +110,42 @@ def test_killed_in_mid_episode_it_holds_and_goes_on_with_a_new_process(
     assert dataset.num_frames == pytest.approx(450, abs=45)
     assert dataset[0]["behaviour"] == "policy_interrupted"
     assert dataset[0]["action"].shape == (6,)
+
+
+@pytest.mark.slow
+@pytest.mark.render
+def test_it_goes_on_when_the_inference_of_its_server_dies(
+    serving: Callable[..., Running], tmp_path: Path
+) -> None:
+    robot = SimSO101(SimSO101Config(width=32, height=24))
+    specification = policy_for(robot_specification(robot, PROFILES["so101"]))
+    target = Target(function="waving_runner:waving", arguments={"specification": specification})
+    server = serving(target)
+    url = f"ws://localhost:{server.port}"
+
+    def pull_the_plug() -> None:
+        time.sleep(6.0)
+        os.kill(server.server.inference.pid, signal.SIGKILL)
+
+    puller = threading.Thread(target=pull_the_plug)
+    puller.start()
+    log = tmp_path / "motors.jsonl"
+    flags = [flag for flag in FLAGS if not flag.startswith("--policy")] + [
+        f"--server.url={url}",
+        f"--robot.motor_log={log}",
+        "--seconds=15",
+        f"--robot.port=s{os.getpid()}",
+    ]
+    result = run(parse_flags(RunConfig, flags))
+    puller.join()
+    (episode,) = result["episodes"]
+    found = states(episode)
+    assert "run" in found
+    assert "stop" not in found
+    assert result["decisions"] > 20
+    commands = [row for row in read_motor_log(log) if row["event"] == "command"]
+    targets = [row for row in commands if row["time"] > commands[-1]["time"] - 5]
+    assert np.ptp([row["target"][0] for row in targets]) > 5  # it moves after the death
 
 
 def test_the_robots_specification_has_the_units_and_limits_of_its_profile() -> None:
