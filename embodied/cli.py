@@ -122,6 +122,14 @@ VERBS = {
         example="--policy.path=runs/mt10 --env.task=reach --output_dir=runs/mt10/imagine",
         overrides="policy",
     ),
+    "serve": Verb(
+        summary="a checkpoint or an exported policy for robots that connect",
+        config="embodied.serving.config:ServeConfig",
+        function="embodied.serving.serve:serve",
+        example="--policy.path=runs/so101 --port=8000",
+        renders=False,
+        overrides="policy",
+    ),
     "run": Verb(
         summary="drive a robot, real or simulated, by a policy here or on a server, within safety limits",
         config="embodied.serving.run_config:RunConfig",
@@ -129,14 +137,6 @@ VERBS = {
         example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
         renders=False,
         registers=ROBOTS,
-        overrides="policy",
-    ),
-    "serve": Verb(
-        summary="a checkpoint or an exported policy for robots that connect",
-        config="embodied.serving.config:ServeConfig",
-        function="embodied.serving.serve:serve",
-        example="--policy.path=runs/so101 --port=8000",
-        renders=False,
         overrides="policy",
     ),
     "report": Verb(
