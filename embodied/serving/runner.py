@@ -74,16 +74,18 @@ def check_mode(mode: str, specification: "Specification") -> None:
 
 def check_request(request: Request, specification: "Specification") -> None:
     """Raise UserError naming the first part of a request that does not fit."""
-    sizes = {f"camera {name}": size for name, size in specification.cameras.items()}
-    found = {f"camera {name}": image for name, image in request.images.items()}
+    sizes: dict[str, tuple[int, ...]] = {
+        f"camera {name}": size for name, size in specification.cameras.items()
+    }
+    found: dict[str, np.ndarray] = {f"camera {name}": image for name, image in request.images.items()}
     sizes["state"], found["state"] = (len(specification.state.names),), request.state
     for name in [*sizes, *found]:
         if name not in sizes:
             raise UserError(f"{name}: expected only {', '.join(sizes)}")
         if name not in found:
             raise UserError(f"{name} is missing: expected {', '.join(sizes)}")
-        if found[name].shape != tuple(sizes[name]):
-            raise UserError(f"{name} of shape {found[name].shape}: expected {tuple(sizes[name])}")
+        if found[name].shape != sizes[name]:
+            raise UserError(f"{name} of shape {found[name].shape}: expected {sizes[name]}")
     for name, image in request.images.items():
         if image.dtype != np.uint8:
             raise UserError(f"camera {name} of {image.dtype}: expected uint8")

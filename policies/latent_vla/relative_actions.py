@@ -38,6 +38,11 @@ def add_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     return chunk.float() + anchor.reshape(len(anchor), *[1] * (chunk.ndim - 2), -1)
 
 
+def subtract_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Normalised absolute actions (B, P, A) as `add_anchor` takes them."""
+    return chunk - batch[ACTION_ANCHOR][:, None] if ACTION_ANCHOR in batch else chunk
+
+
 def dimension_names(feature: Mapping[str, Any]) -> list[str] | None:
     """Names of a vector's dimensions; LeRobot's older data sets nest them: `{"motors": [...]}`."""
     names = feature.get("names")
