@@ -74,9 +74,10 @@ def _described(key: str, feature: PolicyFeature, metadata: LeRobotDatasetMetadat
 def specification(
     inputs: dict[str, PolicyFeature], outputs: dict[str, PolicyFeature], metadata: LeRobotDatasetMetadata
 ) -> dict[str, Any]:
-    """Names, shapes and ranges (over the data set) of observation and action, rate in Hz, instructions."""
+    """Robot; names, shapes and ranges (over the data set) of observation and action; Hz; instructions."""
     tasks = [] if metadata.tasks is None else [str(task) for task in metadata.tasks.index]
     return {
+        "robot_type": metadata.robot_type,
         "rate_hz": metadata.fps,
         "observation": {key: _described(key, feature, metadata) for key, feature in inputs.items()},
         "action": {key: _described(key, feature, metadata) for key, feature in outputs.items()},
