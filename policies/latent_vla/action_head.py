@@ -38,6 +38,12 @@ def prefix_weights(left: int, delay: int) -> Tensor:
     return torch.cat([torch.ones(delay), fading * torch.expm1(fading) / (math.e - 1)])
 
 
+def left_over(actions: Tensor, delay: int) -> Prefix:
+    """The actions (B, P, A) that a former chunk has left, weighed by `prefix_weights`."""
+    weights = prefix_weights(actions.shape[1], delay).to(actions)
+    return Prefix(actions, weights.expand(len(actions), -1))
+
+
 class ActionHead(Protocol):
     """Decodes action chunks from per-layer backbone states."""
 

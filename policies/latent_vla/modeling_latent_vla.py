@@ -24,11 +24,12 @@ from lerobot.utils.constants import (
 )
 from torch import Tensor, nn
 
-from policies.latent_vla.action_head import Prefix, prefix_weights
+from policies.latent_vla.action_head import Prefix, left_over
 from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
+from policies.latent_vla.memory import IS_FIRST
 from policies.latent_vla.parts import (
     MAKERS,
     head_part,
@@ -169,40 +170,42 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
         noise: (B, *config.noise_shape) of unit variance, drawn from torch's generator if None; the
         temperature scales it. prev_chunk_left_over: (B, P, A) or (P, A), what is left of the chunk before,
-        whose first `inference_delay` actions are committed to: see `prefix_weights`.
-
-        With history or memory, each call counts as one more look: call it every `n_action_steps`
-        environment steps.
+        whose first `inference_delay` actions are committed to: see `left_over`. With history or memory, each
+        call counts as one more look: call it every `n_action_steps` environment steps.
         """
+        prefix = None
+        if prev_chunk_left_over is not None:
+            left = prev_chunk_left_over[..., : self.config.chunk_size, :]
+            prefix = left_over(left.expand(len(batch[OBS_STATE]), -1, -1), inference_delay)
+        return self.continue_chunk(batch, noise, prefix)
+
+    @torch.no_grad()
+    def continue_chunk(
+        self, batch: dict[str, Tensor], noise: Tensor | None = None, prefix: Prefix | None = None
+    ) -> Tensor:
+        """What `predict_action_chunk` gives; prefix: any, normalised absolute; `IS_FIRST` starts afresh."""
         self.eval()
-        self.recollection = look(self.recollection, *self._observe(batch), self.config.n_obs_steps)
+        history, first = self.config.n_obs_steps, batch.get(IS_FIRST)
+        self.recollection = look(self.recollection, *self._observe(batch), history, first)
         latents, state = self.recollection.latents, self.recollection.states
         shape = (len(state), *self.config.noise_shape)
         if noise is None:
             noise = torch.randn(shape, device=state.device)
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
-        prefix = None
-        if prev_chunk_left_over is not None:
-            left = prev_chunk_left_over[..., : self.config.chunk_size, :].to(state).expand(len(state), -1, -1)
-            weights = prefix_weights(left.shape[1], inference_delay).to(state)
-            prefix = Prefix(subtract_anchor(left, batch), weights.expand(len(state), -1))
-        chunk = self.decide(batch, latents, state, noise, prefix)
+        if prefix is not None:
+            prefix = Prefix(subtract_anchor(prefix.actions, batch), prefix.weights)
+        if self.config.mode == "plan":
+            chunk = self._plan(batch, latents, state, noise, prefix)
+        else:
+            states = self._think(batch, latents, state, noise).states
+            chunk = add_anchor(self.head.sample(states, noise * self.config.temperature, prefix), batch)
         if self.config.save_predicted_video:
             self._expected = self._expect(batch, latents, state, chunk)
         if self.memory is not None:
             bank = self.memory.keep(self._scene(latents, state), self.recollection.bank)
             self.recollection = replace(self.recollection, bank=bank)
         return chunk
-
-    def decide(
-        self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor, prefix: Prefix | None
-    ) -> Tensor:
-        """The chunk (B, H, A) for looks (B, T, K, D), (B, T, S); prefix: in the head's units."""
-        if self.config.mode == "plan":
-            return self._plan(batch, latents, state, noise, prefix)
-        context = self._think(batch, latents, state, noise)
-        return add_anchor(self.head.sample(context.states, noise * self.config.temperature, prefix), batch)
 
     def supports_rtc(self) -> bool:
         """Whether a chunk can continue the one before: LeRobot asks before it hands that over."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from policies.latent_vla.memory import Bank
+from policies.latent_vla.memory import Bank, start_afresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,23 @@ def join(rows: Sequence[Recollection]) -> Recollection:
     )
 
 
-def look(past: Recollection | None, latents: Tensor, states: Tensor, length: int) -> Recollection:
+def look(
+    past: Recollection | None, latents: Tensor, states: Tensor, length: int, is_first: Tensor | None = None
+) -> Recollection:
     """One more look, latents (B, 1, K, D) and states (B, 1, S), behind the past; the bank stays.
 
-    length: T. Before the first look it is taken to have been the same.
+    length: T. Before the first look it is taken to have been the same. is_first: (B,) bool, for whom an
+    episode begins; of None only if there is no past.
     """
     bank = None if past is None else past.bank
+    if bank is not None and is_first is not None:
+        bank = start_afresh(bank, is_first)
     if past is None or length == 1:
         latents, states = latents.expand(-1, length, -1, -1), states.expand(-1, length, -1)
-    else:
-        latents = torch.cat([past.latents[:, 1:], latents], dim=1)
-        states = torch.cat([past.states[:, 1:], states], dim=1)
+        return Recollection(latents=latents, states=states, bank=bank)
+    seen, felt = past.latents[:, 1:], past.states[:, 1:]
+    if is_first is not None:
+        seen = torch.where(is_first[:, None, None, None], latents, seen)
+        felt = torch.where(is_first[:, None, None], states, felt)
+    latents, states = torch.cat([seen, latents], dim=1), torch.cat([felt, states], dim=1)
     return Recollection(latents=latents, states=states, bank=bank)
