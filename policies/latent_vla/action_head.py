@@ -243,7 +243,7 @@ class RegressionHead(nn.Module):
         return _commit(chunk, chunk, prefix, 1.0).expand_as(noise)
 
     def _predict(self, states: tuple[Tensor, ...], like: Tensor) -> Tensor:
-        time = like.new_zeros(len(like), 1)
+        time = like.new_zeros(like.shape[0], 1)
         return self.network(torch.zeros_like(like)[:, None], time, self.network.remember(states))[:, 0]
 
 

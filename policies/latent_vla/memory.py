@@ -126,7 +126,7 @@ class EpisodeMemory(nn.Module):
 
     def summarise(self, scene: Tensor) -> Tensor:
         """What to remember of scenes (B, S, D): (B, D)."""
-        query = split_heads(self.summary_query.expand(len(scene), -1, -1), self.heads)
+        query = split_heads(self.summary_query.expand(scene.shape[0], -1, -1), self.heads)
         keys, values = (
             split_heads(part, self.heads) for part in self.summary_keys_values(self.norm(scene)).chunk(2, -1)
         )
@@ -134,7 +134,7 @@ class EpisodeMemory(nn.Module):
 
     def read(self, scene: Tensor, bank: Bank) -> Tensor:
         """Scenes (B, S, D), fused with what they retrieve; as they were where the bank is empty."""
-        if len(bank.count) != len(scene):
+        if bank.count.shape[0] != scene.shape[0]:
             raise ValueError(
                 f"a memory of {len(bank.count)} episodes: expected as many scenes, found {len(scene)}; "
                 "reset() forgets it"

@@ -188,7 +188,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         history, first = self.config.n_obs_steps, batch.get(IS_FIRST)
         self.recollection = look(self.recollection, *self._observe(batch), history, first)
         latents, state = self.recollection.latents, self.recollection.states
-        shape = (len(state), *self.config.noise_shape)
+        shape = (state.shape[0], *self.config.noise_shape)  # not len, which an export would fix
         if noise is None:
             noise = torch.randn(shape, device=state.device)
         if tuple(noise.shape) != shape:
@@ -286,7 +286,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Context:
         """All that the action head reads, in the present mode."""
         instruction, scene = self._read(batch), self._recall(latents, state)
-        readout = self._readout(latents.new_zeros(len(latents), dtype=torch.bool))
+        readout = self._readout(latents.new_zeros(latents.shape[0], dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
             return self.backbone.extend(instruction, [scene, readout])
         plan = self.imagination.imagine(self.backbone, self.backbone.extend(instruction, [scene]))
@@ -387,7 +387,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def _readout(self, explores: Tensor) -> Tensor:
         """The read-out token (B, 1, D); another one for whom is asked to act as failed episodes did."""
-        readout = self.readout.expand(len(explores), -1, -1)
+        readout = self.readout.expand(explores.shape[0], -1, -1)
         if self.foresight is None:
             return readout
         return readout + explores[:, None, None] * self.foresight.exploration

@@ -35,7 +35,7 @@ def add_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     if ACTION_ANCHOR not in batch:
         return chunk
     anchor = batch[ACTION_ANCHOR]
-    return chunk.float() + anchor.reshape(len(anchor), *[1] * (chunk.ndim - 2), -1)
+    return chunk.float() + anchor.reshape(anchor.shape[0], *[1] * (chunk.ndim - 2), -1)
 
 
 def subtract_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
