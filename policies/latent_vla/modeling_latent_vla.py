@@ -390,7 +390,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         readout = self.readout.expand(explores.shape[0], -1, -1)
         if self.foresight is None:
             return readout
-        return readout + explores[:, None, None] * self.foresight.exploration
+        return readout + explores[:, None, None].to(readout) * self.foresight.exploration
 
     def _read_plan(self, instruction: Context, scene: Tensor, plan: Tensor, readout: Tensor) -> Context:
         """Scene and plan (B, N, P, D) as the action head sees them."""

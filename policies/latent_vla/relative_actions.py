@@ -117,7 +117,7 @@ class RelativeActionsStep(ProcessorStep):
     def _anchor(self, state: Tensor) -> Tensor:
         """(B, A) from (B, S): the state of each relative joint, zero for absolute ones."""
         sources = torch.tensor(self.sources, device=state.device)
-        return state[:, sources.clamp(min=0)] * (sources != ABSOLUTE)
+        return state[:, sources.clamp(min=0)] * (sources != ABSOLUTE).to(state)
 
     def get_config(self) -> dict[str, Any]:
         """What the saved step is built from."""
