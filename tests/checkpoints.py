@@ -7,7 +7,8 @@ import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.factory import make_pre_post_processors
 
-from embodied.training.checkpoint import SPECIFICATION, write_json, write_manifest
+from embodied.manifest import write_json, write_manifest
+from embodied.training.checkpoint import SPECIFICATION
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.relative_actions import RELATIVE_ACTION

@@ -1,7 +1,7 @@
 """A decision as one graph of tensors: pictures, state and token ids in, actions in the robot's units out.
 
-Scaling of pictures and normalisation, whose steps are the checkpoint's own, lie inside. The noise is an input,
-the Euler steps are unrolled. What an episode leaves behind (history, memory) comes in and goes out.
+Scaling of pictures and normalisation, the checkpoint's own steps, lie inside. The noise is an input, the
+Euler steps are unrolled. What an episode leaves behind (history, memory) comes in and goes out.
 
 B batch, H chunk steps, A action size, S state size, L instruction tokens, T history steps, K latent tokens,
 D width, M capacity of the memory.
@@ -96,7 +96,9 @@ def _recollection(inputs: dict[str, Tensor]) -> Recollection | None:
 
 def _past(left: Recollection) -> dict[str, Tensor]:
     bank = {} if left.bank is None else vars(left.bank)
-    return {PAST + name: value for name, value in {"latents": left.latents, "states": left.states, **bank}.items()}
+    return {
+        PAST + name: value for name, value in {"latents": left.latents, "states": left.states, **bank}.items()
+    }
 
 
 def example(policy: LatentVLAPolicy, cameras: Sequence[str], *, batch: int, length: int) -> dict[str, Tensor]:

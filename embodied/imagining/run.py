@@ -21,8 +21,9 @@ from embodied.imagining.decisions import Decision, Witness, expected_scenes, loo
 from embodied.imagining.decoding import decoder_for
 from embodied.imagining.pictures import moments_film, moments_strip, picture_rows
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+from embodied.manifest import read_json, write_json
 from embodied.rollout import EpisodeResult
-from embodied.training.checkpoint import PROVENANCE, read_json, resolve_checkpoint, write_json
+from embodied.training.checkpoint import PROVENANCE, resolve_checkpoint
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from world_models.decoder import FrameDecoder
 
