@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from policies.real_time_chunking import prefix_weights
 from world_models.transformer import attention, merge_heads, split_heads
 
 Memory = list[tuple[Tensor, Tensor]]
@@ -28,19 +29,9 @@ class Prefix(NamedTuple):
     weights: Tensor
 
 
-def prefix_weights(left: int, delay: int) -> Tensor:
-    """How much each of the `left` actions that a former chunk has left binds a new one, (left,).
-
-    The first `delay` will have been executed when it comes: 1. The others fade out exponentially, so that
-    the new chunk follows them at first and may leave them later (real-time chunking, arXiv 2506.07339).
-    """
-    fading = torch.arange(left - delay, 0, -1) / (left - delay + 1)
-    return torch.cat([torch.ones(delay), fading * torch.expm1(fading) / (math.e - 1)])
-
-
 def left_over(actions: Tensor, delay: int) -> Prefix:
     """The actions (B, P, A) that a former chunk has left, weighed by `prefix_weights`."""
-    weights = prefix_weights(actions.shape[1], delay).to(actions)
+    weights = torch.tensor(prefix_weights(actions.shape[1], delay)).to(actions)
     return Prefix(actions, weights.expand(len(actions), -1))
 
 

@@ -10,8 +10,8 @@ from policies.latent_vla.action_head import (
     flow_matching_loss,
     make_action_head,
     masked_mean,
-    prefix_weights,
 )
+from policies.real_time_chunking import prefix_weights
 
 
 class KnownVelocity(torch.nn.Module):
@@ -66,8 +66,8 @@ def test_a_prefix_of_no_weight_changes_nothing_and_one_of_half_meets_the_chunk_h
 
 def test_committed_actions_weigh_one_and_the_others_fade():
     """Thirds left at 2/3 and 1/3: c (e^c - 1) / (e - 1)."""
-    assert prefix_weights(4, 2).tolist() == pytest.approx([1, 1, 0.36772, 0.07675], abs=1e-4)
-    assert prefix_weights(2, 2).tolist() == [1, 1]
+    assert prefix_weights(4, 2) == pytest.approx([1, 1, 0.36772, 0.07675], abs=1e-4)
+    assert prefix_weights(2, 2) == [1, 1]
 
 
 def test_flow_samples_of_one_observation_do_not_see_each_other():
