@@ -23,15 +23,25 @@ from lerobot.utils.constants import (
 )
 from torch import Tensor, nn
 
+from embodied.serving.exported_runner import (
+    ACTIONS,
+    FIRST,
+    IMAGE,
+    MASK,
+    NOISE,
+    NORMALIZED,
+    PAST,
+    PREFIX,
+    STATE,
+    TOKENS,
+    WEIGHTS,
+)
 from policies.latent_vla.action_head import Prefix
 from policies.latent_vla.memory import IS_FIRST, Bank, empty_bank
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.recollection import Recollection
 from policies.latent_vla.relative_actions import add_anchor
 
-IMAGE, STATE, TOKENS, MASK, NOISE = "image.", "state", "tokens", "mask", "noise"
-PREFIX, WEIGHTS, FIRST, PAST = "prefix", "weights", "is_first", "past."
-ACTIONS, NORMALIZED = "actions", "normalized"
 BANK = tuple(field.name for field in fields(Bank))
 
 
@@ -130,3 +140,8 @@ def example(policy: LatentVLAPolicy, cameras: Sequence[str], *, batch: int, leng
         bank = empty_bank(batch, memory.capacity, memory.dim, latents.device)
         inputs |= {PAST + name: value for name, value in vars(bank).items()}
     return inputs
+
+
+def output_names(inputs: dict[str, Tensor]) -> list[str]:
+    """Names of what comes out where these come in, in its order."""
+    return [ACTIONS, NORMALIZED, *(name for name in inputs if name.startswith(PAST))]
