@@ -1,10 +1,12 @@
-"""Checkpoints of tiny, untrained policies, complete with specification and manifest."""
+"""Checkpoints of tiny, untrained policies, complete with specification and manifest, and data for them."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_pre_post_processors
 
 from embodied.manifest import write_json, write_manifest
@@ -71,3 +73,27 @@ def save_checkpoint(folder: Path, **overrides: Any) -> Path:
 
 def _statistics(mean: list[float], deviation: list[float]) -> dict[str, torch.Tensor]:
     return {"mean": torch.tensor(mean), "std": torch.tensor(deviation)}
+
+
+def save_dataset(root: Path, episodes: int = 3, frames: int = 12) -> Path:
+    """Random looks and actions of the robot that `save_checkpoint` writes policies for."""
+    picture = {"dtype": "image", "shape": (SIZE, SIZE, 3), "names": ["height", "width", "channels"]}
+    numbers = {"dtype": "float32", "shape": (3,), "names": JOINTS}
+    features = {f"observation.images.{name}": dict(picture) for name in CAMERAS}
+    features |= {"observation.state": dict(numbers), "action": dict(numbers)}
+    dataset = LeRobotDataset.create("local/tiny", fps=30, features=features, root=root, use_videos=False)
+    draw = np.random.default_rng(0)
+    for episode in range(episodes):
+        for _ in range(frames):
+            pictures = {
+                f"observation.images.{name}": draw.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+                for name in CAMERAS
+            }
+            values = {
+                name: draw.normal(size=3).astype(np.float32) for name in ("observation.state", "action")
+            }
+            task = ["öffne die Schublade", "reach"][episode % 2]
+            dataset.add_frame({**pictures, **values, "task": task})
+        dataset.save_episode()
+    dataset.finalize()
+    return root

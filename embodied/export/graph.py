@@ -27,6 +27,7 @@ from embodied.serving.exported_runner import (
     ACTIONS,
     FIRST,
     IMAGE,
+    LEFT,
     MASK,
     NOISE,
     NORMALIZED,
@@ -64,8 +65,8 @@ class DecisionGraph(nn.Module):
 
         inputs: `image.<camera>` (B, height, width, 3) uint8; `state` (B, S); `tokens` and `mask` (B, L);
         `noise` (B, H, A); for a flow head `prefix` (B, H, A) in real units and its `weights` (B, H), 0 where
-        there is none; for what remembers `is_first` (B,) bool and, as the outputs before gave them, `past.*`.
-        Returns `actions` (B, H, A) in real units, the same `normalized`, and the `past.*` to come.
+        there is none; for what remembers `is_first` (B,) bool and `past.*`, what was `left.*` before.
+        Returns `actions` (B, H, A) in real units, the same `normalized`, and `left.*`.
         """
         batch = self._preprocessed(inputs)
         prefix = None
@@ -76,7 +77,7 @@ class DecisionGraph(nn.Module):
         outputs = {ACTIONS: self._after(chunk), NORMALIZED: chunk}
         left, self.policy.recollection = self.policy.recollection, None
         assert left is not None
-        return outputs | (_past(left) if FIRST in inputs else {})
+        return outputs | (_left(left) if FIRST in inputs else {})
 
     def _preprocessed(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
         batch: dict[str, Any] = {
@@ -104,10 +105,10 @@ def _recollection(inputs: dict[str, Tensor]) -> Recollection | None:
     return Recollection(**past, bank=bank)
 
 
-def _past(left: Recollection) -> dict[str, Tensor]:
+def _left(left: Recollection) -> dict[str, Tensor]:
     bank = {} if left.bank is None else vars(left.bank)
     return {
-        PAST + name: value for name, value in {"latents": left.latents, "states": left.states, **bank}.items()
+        LEFT + name: value for name, value in {"latents": left.latents, "states": left.states, **bank}.items()
     }
 
 
@@ -144,4 +145,5 @@ def example(policy: LatentVLAPolicy, cameras: Sequence[str], *, batch: int, leng
 
 def output_names(inputs: dict[str, Tensor]) -> list[str]:
     """Names of what comes out where these come in, in its order."""
-    return [ACTIONS, NORMALIZED, *(name for name in inputs if name.startswith(PAST))]
+    left = [LEFT + name.removeprefix(PAST) for name in inputs if name.startswith(PAST)]
+    return [ACTIONS, NORMALIZED, *left]

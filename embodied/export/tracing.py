@@ -1,5 +1,6 @@
 """From a policy in memory to a file of ONNX, by way of torch.export: any batch size, any instruction."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,16 @@ def write_graph(loaded: CheckpointPolicy, mode: str, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's remarks on its own ways."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without torch's remarks on its own ways.
+
+    It writes a diary as well, wherever one listens to its log; that takes longer than the export.
+    """
+    diary = logging.getLogger("torch.__trace")
+    listeners = list(diary.handlers)
+    diary.handlers.clear()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        diary.handlers.extend(listeners)

@@ -24,7 +24,7 @@ EXPORT = "export.json"
 FORMAT = 1
 IMAGE, STATE, TOKENS, MASK, NOISE = "image.", "state", "tokens", "mask", "noise"
 PREFIX, WEIGHTS, FIRST, PAST = "prefix", "weights", "is_first", "past."
-ACTIONS, NORMALIZED = "actions", "normalized"
+ACTIONS, NORMALIZED, LEFT = "actions", "normalized", "left."
 """Names of the graph's inputs and outputs."""
 
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
@@ -94,7 +94,7 @@ class ExportedPolicy:
         names = [item.name for item in graph.get_outputs()]
         outputs = graph.run(names, {name: given[name] for name in wanted})
         found = dict(zip(names, outputs, strict=True))
-        left = {name: value for name, value in found.items() if name.startswith(PAST)}
+        left = {PAST + name.removeprefix(LEFT): found[name] for name in names if name.startswith(LEFT)}
         return Outcome(
             actions=found[ACTIONS],
             normalized=found[NORMALIZED],
