@@ -139,6 +139,14 @@ VERBS = {
         renders=False,
         overrides="policy",
     ),
+    "export": Verb(
+        summary="a checkpoint as ONNX graphs, compared with it, that run without torch and lerobot",
+        config="ExportConfig",
+        function="embodied.export.export:export",
+        example="--policy.path=runs/mt10 --output_dir=exported/mt10",
+        renders=False,
+        overrides="policy",
+    ),
     "report": Verb(
         summary="one HTML file that shows a run: success, films, curves, where it comes from",
         config="ReportConfig",
