@@ -141,7 +141,7 @@ VERBS = {
     ),
     "export": Verb(
         summary="a checkpoint as ONNX graphs, compared with it, that run without torch and lerobot",
-        config="ExportConfig",
+        config="embodied.export.config:ExportConfig",
         function="embodied.export.export:export",
         example="--policy.path=runs/mt10 --output_dir=exported/mt10",
         renders=False,

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from embodied.config import ExportConfig
 from embodied.errors import UserError
 from embodied.evaluation.calibration import open_dataset, trained_on
 from embodied.evaluation.evaluate import checkpoint_origin
+from embodied.export.config import ExportConfig
 from embodied.export.parity import Parity, compare, recorded_looks
 from embodied.export.tracing import write_graph
 from embodied.manifest import whole_folder, write_json, write_manifest

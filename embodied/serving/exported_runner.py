@@ -93,7 +93,7 @@ class ExportedPolicy:
         given |= _joined_past(wanted, past)
         names = [item.name for item in graph.get_outputs()]
         outputs = graph.run(names, {name: given[name] for name in wanted})
-        found = dict(zip(names, outputs, strict=True))
+        found: dict[str, Any] = dict(zip(names, outputs, strict=True))
         left = {PAST + name.removeprefix(LEFT): found[name] for name in names if name.startswith(LEFT)}
         return Outcome(
             actions=found[ACTIONS],

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embodied.config import CheckpointConfig, DatasetConfig, ExportConfig
+from embodied.config import CheckpointConfig, DatasetConfig
 from embodied.errors import UserError
 from embodied.export import export as command
+from embodied.export.config import ExportConfig
 from embodied.export.export import export
 from embodied.manifest import MANIFEST
 from embodied.serving.checkpoint_runner import CheckpointRunner
