@@ -122,6 +122,15 @@ VERBS = {
         example="--policy.path=runs/mt10 --env.task=reach --output_dir=runs/mt10/imagine",
         overrides="policy",
     ),
+    "run": Verb(
+        summary="drive a robot, real or simulated, by a policy here or on a server, within safety limits",
+        config="embodied.serving.run_config:RunConfig",
+        function="embodied.serving.run:run",
+        example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
+        renders=False,
+        registers=ROBOTS,
+        overrides="policy",
+    ),
     "serve": Verb(
         summary="a checkpoint or an exported policy for robots that connect",
         config="embodied.serving.config:ServeConfig",
@@ -130,13 +139,12 @@ VERBS = {
         renders=False,
         overrides="policy",
     ),
-    "run": Verb(
-        summary="drive a robot, real or simulated, by a policy here or on a server, within safety limits",
-        config="embodied.serving.run_config:RunConfig",
-        function="embodied.serving.run:run",
-        example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
+    "export": Verb(
+        summary="a checkpoint as ONNX graphs, compared with it, that run without torch and lerobot",
+        config="embodied.export.config:ExportConfig",
+        function="embodied.export.export:export",
+        example="--policy.path=runs/mt10 --output_dir=exported/mt10",
         renders=False,
-        registers=ROBOTS,
         overrides="policy",
     ),
     "report": Verb(

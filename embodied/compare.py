@@ -13,10 +13,10 @@ from embodied.errors import UserError
 from embodied.evaluation.declaration import Declaration, read_declaration
 from embodied.evaluation.row_log import RowLog
 from embodied.evaluation.summary import align
+from embodied.manifest import read_json, write_json
 from embodied.provenance import run_origin
 from embodied.reporting.comparisons import comparison_lines
 from embodied.reporting.report import report
-from embodied.training.checkpoint import read_json, write_json
 from embodied.training.lock import OutputLock
 
 NAMED = ("data", "training", "arms", "conditions")

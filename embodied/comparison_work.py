@@ -36,8 +36,9 @@ from embodied.evaluation.policy_loading import check_fits, load_policy
 from embodied.evaluation.row_log import RowLog
 from embodied.evaluation.summary import Row
 from embodied.lerobot_plugin import SimulatedEnvConfig
+from embodied.manifest import write_json
 from embodied.rollout import Episode, EpisodeResult
-from embodied.training.checkpoint import last_checkpoint, write_json
+from embodied.training.checkpoint import last_checkpoint
 from embodied.training.loop import train
 from embodied.training.run import SETTINGS
 

@@ -1,6 +1,10 @@
-"""What interventions on imagined plans need of other episodes, from a data set that is named."""
+"""Observations of a data set that is named, or of the one a checkpoint was trained on.
+
+Interventions on imagined plans need those of other episodes.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,8 @@ from embodied.config import DatasetConfig
 from embodied.data.cache import FrameCache
 from embodied.data.windows import Batch, gather_windows, scale_images
 from embodied.errors import UserError
+from embodied.manifest import read_json
+from embodied.training.checkpoint import PROVENANCE, TRAINING_STATE, resolve_checkpoint
 from policies.latent_vla.interventions import CALIBRATED, Calibration
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 
@@ -24,6 +30,21 @@ def open_dataset(dataset: DatasetConfig) -> FrameCache:
     return FrameCache.open(
         dataset.root, cameras=dataset.cameras, episodes=dataset.episodes, success_only=dataset.success_only
     )
+
+
+def trained_on(path: Path, purpose: str) -> DatasetConfig:
+    """The data that a checkpoint was trained on, as its files tell; UserError if it is not there.
+
+    purpose: what it is needed for, to end a message with.
+    """
+    folder = resolve_checkpoint(path)
+    provenance, state = folder / PROVENANCE, folder / TRAINING_STATE / "state.json"
+    root = read_json(provenance)["dataset"].get("root") if provenance.is_file() else None
+    if root is None or not Path(root).is_dir():
+        where = f"{root} is not there" if root else f"{folder} does not name the data it was trained on"
+        raise UserError(f"--dataset.root is missing: {where}: expected a data set {purpose}")
+    used = read_json(state)["run"]["dataset"] if state.is_file() else {}
+    return DatasetConfig(root=Path(root), cameras=used.get("cameras"), episodes=used.get("episodes"))
 
 
 def draw_observations(cache: FrameCache, count: int, seed: int) -> Batch:

@@ -22,8 +22,9 @@ from embodied.evaluation.statistics import percentiles_ms
 from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+from embodied.manifest import MANIFEST, read_json, write_json
 from embodied.rollout import Agent, Episode, EpisodeResult, ExpertFn, rollout
-from embodied.training.checkpoint import MANIFEST, read_json, resolve_checkpoint, write_json
+from embodied.training.checkpoint import resolve_checkpoint
 from embodied.training.provenance import provenance
 
 

@@ -19,7 +19,8 @@ from lerobot.utils.device_utils import is_torch_device_available
 import embodied.lerobot_plugin  # noqa: F401  (registers our policies)
 from embodied.errors import UserError
 from embodied.lerobot_plugin import SimulatedEnvConfig
-from embodied.training.checkpoint import load_checkpoint_folder, read_json
+from embodied.manifest import read_json
+from embodied.training.checkpoint import load_checkpoint_folder
 from policies.latent_mpc import LatentMPCConfig
 
 FIXED_BY_TRAINING = (

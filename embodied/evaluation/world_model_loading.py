@@ -39,7 +39,8 @@ from torch import Tensor
 from embodied.data.dataset import first_line
 from embodied.errors import UserError
 from embodied.evaluation.policy_loading import PROCESSORS, usable_device
-from embodied.training.checkpoint import load_checkpoint_folder, read_json
+from embodied.manifest import read_json
+from embodied.training.checkpoint import load_checkpoint_folder
 from embodied.training.trainable import Batch
 from embodied.training.world_models import JEPA_TYPE, WorldModelFeatures, cut_clip
 from world_models.config import JEPAConfig, Sizes

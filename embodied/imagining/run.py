@@ -8,10 +8,10 @@ from typing import Any
 
 from lerobot.utils.io_utils import write_video
 
-from embodied.config import DatasetConfig, ImagineConfig
+from embodied.config import ImagineConfig
 from embodied.errors import UserError
 from embodied.evaluation.agents import ChunkAgent
-from embodied.evaluation.calibration import open_dataset
+from embodied.evaluation.calibration import open_dataset, trained_on
 from embodied.evaluation.diagnostics.holders import PolicyWorldModel
 from embodied.evaluation.diagnostics.model import check_dataset
 from embodied.evaluation.evaluate import checkpoint_origin, list_episodes, run_agent
@@ -21,8 +21,8 @@ from embodied.imagining.decisions import Decision, Witness, expected_scenes, loo
 from embodied.imagining.decoding import decoder_for
 from embodied.imagining.pictures import moments_film, moments_strip, picture_rows
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+from embodied.manifest import write_json
 from embodied.rollout import EpisodeResult
-from embodied.training.checkpoint import PROVENANCE, read_json, resolve_checkpoint, write_json
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from world_models.decoder import FrameDecoder
 
@@ -47,7 +47,7 @@ def imagine(config: ImagineConfig) -> dict[str, Any]:
     policy = _thinking(loaded, config.policy.folder)
     ahead = looks_ahead(policy)
     check_fits(policy.config, env)
-    cache = open_dataset(config.dataset or _trained_on(config.policy.folder))
+    cache = open_dataset(config.dataset or trained_on(config.policy.folder, "to train the decoder on"))
     check_dataset(PolicyWorldModel(policy, *loaded[1:]), cache)
     origin = checkpoint_origin(config.policy.folder, config.seed)
     pictures = config.output_dir / PICTURES
@@ -86,18 +86,6 @@ def _thinking(loaded: LoadedPolicy, path: Path) -> LatentVLAPolicy:
             "expected a latent_vla trained with --policy.world_model=true"
         )
     return policy
-
-
-def _trained_on(path: Path) -> DatasetConfig:
-    """The data that a checkpoint was trained on, as its files tell."""
-    folder = resolve_checkpoint(path)
-    provenance, state = folder / PROVENANCE, folder / "training_state" / "state.json"
-    root = read_json(provenance)["dataset"].get("root") if provenance.is_file() else None
-    if root is None or not Path(root).is_dir():
-        where = f"{root} is not there" if root else f"{folder} does not name the data it was trained on"
-        raise UserError(f"--dataset.root is missing: {where}: expected a data set to train the decoder on")
-    used = read_json(state)["run"]["dataset"] if state.is_file() else {}
-    return DatasetConfig(root=Path(root), cameras=used.get("cameras"), episodes=used.get("episodes"))
 
 
 def _watch(

@@ -14,7 +14,8 @@ from typing import Any
 from embodied.errors import UserError
 from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.summary import Row, summarise
-from embodied.training.checkpoint import CHECKPOINTS, MANIFEST, last_checkpoint
+from embodied.manifest import MANIFEST
+from embodied.training.checkpoint import CHECKPOINTS, last_checkpoint
 
 Result = dict[str, Any]
 Point = dict[str, float | None]

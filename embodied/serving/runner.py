@@ -7,14 +7,12 @@ H chunk steps, A action size, S state size, P steps left of the chunk before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from embodied.errors import UserError
-
-if TYPE_CHECKING:
-    from embodied.serving.specification import Signals, Specification
+from embodied.serving.specification import Signals, Specification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class Decision:
 class PolicyRunner(Protocol):
     """Decides for sessions, each of which has a state of its own."""
 
-    specification: "Specification"
+    specification: Specification
 
     def open(self, session: str, mode: str) -> None:
         """Begin a session that decides by `mode`; UserError if it is open, or for an unknown mode."""
@@ -66,24 +64,26 @@ class PolicyRunner(Protocol):
         ...
 
 
-def check_mode(mode: str, specification: "Specification") -> None:
+def check_mode(mode: str, specification: Specification) -> None:
     """Raise UserError for a mode that the policy does not have."""
     if mode not in specification.modes:
         raise UserError(f"mode {mode}: expected one of {', '.join(specification.modes)}")
 
 
-def check_request(request: Request, specification: "Specification") -> None:
+def check_request(request: Request, specification: Specification) -> None:
     """Raise UserError naming the first part of a request that does not fit."""
-    sizes = {f"camera {name}": size for name, size in specification.cameras.items()}
-    found = {f"camera {name}": image for name, image in request.images.items()}
+    sizes: dict[str, tuple[int, ...]] = {
+        f"camera {name}": size for name, size in specification.cameras.items()
+    }
+    found: dict[str, np.ndarray] = {f"camera {name}": image for name, image in request.images.items()}
     sizes["state"], found["state"] = (len(specification.state.names),), request.state
     for name in [*sizes, *found]:
         if name not in sizes:
             raise UserError(f"{name}: expected only {', '.join(sizes)}")
         if name not in found:
             raise UserError(f"{name} is missing: expected {', '.join(sizes)}")
-        if found[name].shape != tuple(sizes[name]):
-            raise UserError(f"{name} of shape {found[name].shape}: expected {tuple(sizes[name])}")
+        if found[name].shape != sizes[name]:
+            raise UserError(f"{name} of shape {found[name].shape}: expected {sizes[name]}")
     for name, image in request.images.items():
         if image.dtype != np.uint8:
             raise UserError(f"camera {name} of {image.dtype}: expected uint8")
@@ -92,7 +92,7 @@ def check_request(request: Request, specification: "Specification") -> None:
     _check_prefix(request, specification)
 
 
-def _check_prefix(request: Request, specification: "Specification") -> None:
+def _check_prefix(request: Request, specification: Specification) -> None:
     prefix, left = request.prefix, 0
     if prefix is not None:
         if not specification.rtc:
@@ -110,7 +110,7 @@ def _check_prefix(request: Request, specification: "Specification") -> None:
 class NullRunner:
     """Holds still: each action is the present position of the joint of its name. For tests of the load."""
 
-    def __init__(self, specification: "Specification") -> None:
+    def __init__(self, specification: Specification) -> None:
         """Raises UserError if an action has no state of its name to hold."""
         self.specification = specification
         self._held = held_joints(specification.state, specification.action)
@@ -142,7 +142,7 @@ class NullRunner:
         ]
 
 
-def held_joints(state: "Signals", action: "Signals") -> list[int]:
+def held_joints(state: Signals, action: Signals) -> list[int]:
     """For each action the index of the state of the same name; UserError for an action without one."""
     for name in action.names:
         if name not in state.names:

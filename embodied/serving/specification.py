@@ -293,13 +293,8 @@ def from_checkpoint(path: Path) -> Specification:
     Raises UserError if it was not written by `embodied train`, which is the only one to note them.
     """
     # Here, as safetensors is not needed where an exported policy is served.
-    from embodied.training.checkpoint import (
-        MANIFEST,
-        SPECIFICATION,
-        file_sha256,
-        load_checkpoint_folder,
-        read_json,
-    )
+    from embodied.manifest import MANIFEST, file_sha256, read_json
+    from embodied.training.checkpoint import SPECIFICATION, load_checkpoint_folder
 
     folder = load_checkpoint_folder(path)
     if not (folder / SPECIFICATION).is_file():

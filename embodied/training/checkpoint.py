@@ -1,13 +1,10 @@
 """Checkpoint folders: written whole or not at all, verified when read, found by several names.
 
-A run keeps `<output_dir>/checkpoints/<step>/` and the symbolic links `last` and `best`. A folder is filled
-under a temporary name, `MANIFEST.json` (SHA-256 and size of every file, and SHA-256 of that list) is written
-last, everything is flushed to disk, the folder is renamed, and only then the link moves: a crash at any
-moment leaves the previous state in place.
+A run keeps `<output_dir>/checkpoints/<step>/` and the symbolic links `last` and `best`. A folder appears
+whole, with its manifest (see `embodied.manifest`), and only then the link moves: a crash at any moment leaves
+the previous state in place.
 """
 
-import hashlib
-import json
 import logging
 import os
 import re
@@ -15,86 +12,30 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
 from embodied.data.commit import flush
 from embodied.errors import DISK_FULL, UserError
+from embodied.manifest import (
+    MANIFEST,
+    TEMPORARY_PREFIX,
+    read_json,
+    verify_files,
+    whole_folder,
+)
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "MANIFEST.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
 BEST = "best"
-TEMPORARY_PREFIX = ".tmp-"
 EVALUATION_CARD = "evaluation_card.json"
 SPECIFICATION = "specification.json"
 PROVENANCE = "provenance.json"
 TRAINING_STATE = "training_state"
 OURS = (EVALUATION_CARD, SPECIFICATION, PROVENANCE, TRAINING_STATE)
 """What only our own trainer writes into a checkpoint: with any of these, there was a manifest as well."""
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON with sorted keys, whole or not at all."""
-    partial = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
-    try:
-        partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; UserError naming it if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
-
-
-# --- manifest -------------------------------------------------------------------------------------
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _manifest_text(files: dict[str, dict[str, Any]]) -> str:
-    """The one way to write a list of files: any other text, even an equal one, is damage."""
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return json.dumps({"files": files, "sha256": digest}, indent=1)
-
-
-def _content(folder: Path) -> list[Path]:
-    """Every file that a manifest lists: all but itself and the hidden ones.
-
-    File managers and the hub's client leave hidden files, which no loader reads.
-    """
-    found = {path: path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    hidden = {path for path, name in found.items() if any(part.startswith(".") for part in name.parts)}
-    return sorted(found.keys() - hidden - {folder / MANIFEST})
-
-
-def write_manifest(folder: Path) -> None:
-    """Record SHA-256 and size of every file below `folder` in its `MANIFEST.json`."""
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "size": path.stat().st_size}
-        for path in _content(folder)
-    }
-    (folder / MANIFEST).write_text(_manifest_text(files), encoding="utf-8")
-
-
-def _listed_files(manifest: Path) -> dict[str, dict[str, Any]]:
-    """The manifest's list of files, after checking its every byte against the list's own hash."""
-    match read_json(manifest):
-        case {"files": dict(files)} if manifest.read_bytes() == _manifest_text(files).encode():
-            return files
-    raise UserError(f"{manifest}: is damaged: its list of files does not match its own SHA-256")
 
 
 def verify_manifest(folder: Path) -> bool:
@@ -110,27 +51,8 @@ def verify_manifest(folder: Path) -> bool:
             raise UserError(f"{manifest}: is missing: the checkpoint is incomplete")
         logger.warning("%s: no %s, so its files cannot be verified", folder, MANIFEST)
         return False
-    files = _listed_files(manifest)
-    for name, expected in files.items():
-        _verify_file(folder / name, expected)
-    for path in _content(folder):
-        if path.relative_to(folder).as_posix() not in files:
-            raise UserError(f"{path}: is not listed in {MANIFEST}: expected no file that was added later")
+    verify_files(folder, "checkpoint")
     return True
-
-
-def _verify_file(path: Path, expected: dict[str, Any]) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: is missing, but {MANIFEST} lists it: the checkpoint is incomplete")
-    size = path.stat().st_size
-    if size != expected["size"]:
-        raise UserError(f"{path}: has {size} bytes, expected {expected['size']}: the checkpoint is damaged")
-    try:
-        digest = file_sha256(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): the checkpoint is damaged") from error
-    if digest != expected["sha256"]:
-        raise UserError(f"{path}: its SHA-256 differs from {MANIFEST}: the checkpoint is damaged")
 
 
 # --- finding --------------------------------------------------------------------------------------
@@ -214,12 +136,6 @@ def _way_back(saved: list[Path]) -> str:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _flush_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        flush(path)
-    flush(folder)
-
-
 def _remove(folder: Path) -> None:
     """Delete a folder under a temporary name, so that a crash in between leaves no half checkpoint."""
     doomed = folder.with_name(f"{TEMPORARY_PREFIX}removed-{folder.name}")
@@ -270,15 +186,9 @@ def new_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
     final = output_dir / CHECKPOINTS / f"{step:06d}"
     if final.exists():
         raise UserError(f"{final}: exists already: expected a step that has not been saved")
-    folder = final.with_name(f"{TEMPORARY_PREFIX}{final.name}")
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        write_manifest(folder)
-        _flush_tree(folder)
-        folder.rename(final)
-        flush(final.parent)
+        with whole_folder(final) as folder:
+            yield folder
         point_to(final, LAST)
     except (OSError, SafetensorError) as error:
         if not _disk_is_full(error):
@@ -287,8 +197,6 @@ def new_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
             f"{final}: no space left to write it: the checkpoints before it are untouched; free some space, "
             "then run the same command with --resume=true"
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _success(folder: Path) -> float | None:

@@ -19,7 +19,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from embodied.errors import UserError
-from embodied.training.checkpoint import TEMPORARY_PREFIX
+from embodied.manifest import TEMPORARY_PREFIX
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -19,6 +19,7 @@ from embodied.config import TrainConfig
 from embodied.data.dataset import first_line
 from embodied.errors import DISK_FULL, UserError
 from embodied.evaluation.summary import summarise
+from embodied.manifest import write_json
 from embodied.training.checkpoint import (
     EVALUATION_CARD,
     PROVENANCE,
@@ -27,7 +28,6 @@ from embodied.training.checkpoint import (
     last_checkpoint,
     new_checkpoint,
     verify_manifest,
-    write_json,
 )
 from embodied.training.feed import Feed
 from embodied.training.interruption import StopNow, StopRequest

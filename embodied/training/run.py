@@ -22,13 +22,8 @@ from embodied.data.looks import LookLoader
 from embodied.data.statistics import seen_metadata, training_statistics
 from embodied.data.windows import WindowLoader
 from embodied.errors import UserError
-from embodied.training.checkpoint import (
-    TEMPORARY_PREFIX,
-    last_checkpoint,
-    load_last_checkpoint,
-    recover,
-    write_json,
-)
+from embodied.manifest import TEMPORARY_PREFIX, write_json
+from embodied.training.checkpoint import last_checkpoint, load_last_checkpoint, recover
 from embodied.training.feed import Loader
 from embodied.training.lock import LOCK, OutputLock
 from embodied.training.policies import name_subgoals, policy_trainable

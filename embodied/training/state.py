@@ -16,7 +16,8 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from embodied.errors import UserError
-from embodied.training.checkpoint import TRAINING_STATE, read_json, write_json
+from embodied.manifest import read_json, write_json
+from embodied.training.checkpoint import TRAINING_STATE
 from embodied.training.optim import WeightAverage
 
 MODEL = "model.safetensors"

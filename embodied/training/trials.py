@@ -22,15 +22,8 @@ from embodied.errors import UserError
 from embodied.evaluation.policy_loading import load_policy
 from embodied.flags import parse_flags
 from embodied.lerobot_plugin import EmbodiedMetaworldEnv
-from embodied.training.checkpoint import (
-    CHECKPOINTS,
-    MANIFEST,
-    PROVENANCE,
-    TEMPORARY_PREFIX,
-    last_checkpoint,
-    load_checkpoint_folder,
-    read_json,
-)
+from embodied.manifest import MANIFEST, TEMPORARY_PREFIX, read_json
+from embodied.training.checkpoint import CHECKPOINTS, PROVENANCE, last_checkpoint, load_checkpoint_folder
 from embodied.training.logs import METRICS_FILE
 from embodied.training.loop import train
 from embodied.training.run import SETTINGS

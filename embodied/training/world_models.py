@@ -29,7 +29,7 @@ from safetensors.torch import save_model
 from embodied.config import ModelConfig
 from embodied.data.windows import delta_indices_of
 from embodied.evaluation.policy_loading import usable_device
-from embodied.training.checkpoint import write_json
+from embodied.manifest import write_json
 from embodied.training.provenance import specification
 from embodied.training.trainable import Batch, Trainable
 from policies.latent_vla.configuration_latent_vla import NORMALIZATION

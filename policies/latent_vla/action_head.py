@@ -10,15 +10,29 @@ D width.
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from policies.real_time_chunking import prefix_weights
 from world_models.transformer import attention, merge_heads, split_heads
 
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of the context, one pair per layer of the head: (B, heads, M, D / heads) each."""
+
+
+class Prefix(NamedTuple):
+    """What a chunk continues. actions: (B, P, A); weights: (B, P), 1 where it must not differ, 0 if free."""
+
+    actions: Tensor
+    weights: Tensor
+
+
+def left_over(actions: Tensor, delay: int) -> Prefix:
+    """The actions (B, P, A) that a former chunk has left, weighed by `prefix_weights`."""
+    weights = torch.tensor(prefix_weights(actions.shape[1], delay)).to(actions)
+    return Prefix(actions, weights.expand(len(actions), -1))
 
 
 class ActionHead(Protocol):
@@ -28,11 +42,11 @@ class ActionHead(Protocol):
         """states: per layer (B, M, D); actions: (B, H, A); is_pad: (B, H) bool. Returns a scalar."""
         ...
 
-    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """noise: (B, H, A); prefix: (B, P, A), actions already committed to. Returns (B, H, A)."""
+    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
+        """noise: (B, H, A). Returns (B, H, A)."""
         ...
 
-    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
         """noise: (B, C, H, A), several draws per observation. Returns (B, C, H, A)."""
         ...
 
@@ -173,16 +187,12 @@ class FlowMatchingHead(nn.Module):
         velocity = self.network(mixed, time, self.network.remember(states))
         return flow_matching_loss(velocity, noise, actions, is_pad[:, None].expand(-1, self.samples, -1))
 
-    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
+    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
         """Integrate from noise to actions; a committed prefix is held on its own straight path."""
-        prefixes = None if prefix is None else prefix[:, None]
-        return self._integrate(states, noise[:, None], prefixes)[:, 0]
+        return self.sample_many(states, noise[:, None], prefix)[:, 0]
 
-    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor) -> Tensor:
-        """The same for several draws per observation, which share its memory."""
-        return self._integrate(states, noise, None)
-
-    def _integrate(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None) -> Tensor:
+    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
+        """The same for several draws per observation, which share its memory and its prefix."""
         memory = self.network.remember(states)
         chunk = noise
         for step in range(self.steps):
@@ -193,13 +203,14 @@ class FlowMatchingHead(nn.Module):
         return _commit(chunk, noise, prefix, 1.0)
 
 
-def _commit(chunk: Tensor, noise: Tensor, prefix: Tensor | None, time: float) -> Tensor:
-    """Put the committed actions, as far along their path as `time`, at the start of the chunk."""
+def _commit(chunk: Tensor, noise: Tensor, prefix: Prefix | None, time: float) -> Tensor:
+    """Draw the start of chunks (B, S, H, A) to the prefix, as far along its path from noise as `time`."""
     if prefix is None:
         return chunk
-    committed = prefix.shape[-2]
-    held = torch.lerp(noise[..., :committed, :], prefix, time)
-    return torch.cat([held, chunk[..., committed:, :]], dim=-2)
+    left = prefix.actions.shape[1]
+    path = torch.lerp(noise[..., :left, :], prefix.actions[:, None], time)
+    held = torch.lerp(chunk[..., :left, :], path, prefix.weights[:, None, :, None])
+    return torch.cat([held, chunk[..., left:, :]], dim=-2)
 
 
 class RegressionHead(nn.Module):
@@ -213,16 +224,17 @@ class RegressionHead(nn.Module):
         """Mean absolute error over real steps."""
         return masked_mean((self._predict(states, actions) - actions).abs(), is_pad)
 
-    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """The predicted chunk, its start replaced by the committed prefix."""
-        return _commit(self._predict(states, noise), noise, prefix, 1.0)
+    def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
+        """The predicted chunk, its start drawn to the prefix."""
+        return self.sample_many(states, noise[:, None], prefix)[:, 0]
 
-    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+    def sample_many(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
         """The same chunk as often as there are draws: regression has only one."""
-        return self._predict(states, noise[:, 0])[:, None].expand_as(noise)
+        chunk = self._predict(states, noise[:, 0])[:, None]
+        return _commit(chunk, chunk, prefix, 1.0).expand_as(noise)
 
     def _predict(self, states: tuple[Tensor, ...], like: Tensor) -> Tensor:
-        time = like.new_zeros(len(like), 1)
+        time = like.new_zeros(like.shape[0], 1)
         return self.network(torch.zeros_like(like)[:, None], time, self.network.remember(states))[:, 0]
 
 

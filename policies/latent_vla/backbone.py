@@ -164,9 +164,10 @@ def _contents(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
 def _distinct_rows(instruction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct rows, their masks, and the index that restores the batch.
 
-    All rows on an accelerator, which would wait.
+    All rows on an accelerator, which would wait, and in an exported graph, whose shapes must not depend on
+    what is said.
     """
-    if instruction.device.type != "cpu":
+    if instruction.device.type != "cpu" or torch.compiler.is_exporting():
         return instruction, mask, torch.arange(instruction.shape[0], device=instruction.device)
     both = torch.stack([instruction, mask.to(instruction.dtype)], dim=2)
     rows, row_of = torch.unique(both, dim=0, return_inverse=True)
@@ -181,6 +182,7 @@ def _additive(attend: Tensor) -> Tensor:
 def _block_mask(visible: Tensor, sizes: Sequence[int]) -> Tensor:
     """Who sees whom, (B, N, L + M + N) bool: the visible past, one's own block and the blocks before it."""
     batch, past = visible.shape
-    block_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(visible.device)
+    blocks = [block for block, size in enumerate(sizes) for _ in range(size)]
+    block_of = torch.tensor(blocks, device=visible.device)
     new = (block_of[:, None] >= block_of[None, :]).expand(batch, -1, -1)
     return torch.cat([visible[:, None, :].expand(batch, new.shape[1], past), new], dim=2)

@@ -55,7 +55,7 @@ class Imagination(nn.Module):
         told: (B, N), sub-goals to go on from in place of the likeliest, where they are not -1.
         """
         steps, tokens = len(self.step_embedding), len(self.queries)
-        block = self.queries.expand(len(context.visible), -1, -1)
+        block = self.queries.expand(context.visible.shape[0], -1, -1)
         states = context.states[-1]
         plan: list[Tensor] = []
         logits: list[Tensor] = []

@@ -72,10 +72,10 @@ def start_afresh(bank: Bank, is_first: Tensor) -> Bank:
     """The bank with the rows emptied where an episode begins. is_first: (B,) bool."""
     goes_on = ~is_first
     return Bank(
-        tokens=bank.tokens * goes_on[:, None, None],
-        times=bank.times * goes_on[:, None],
-        count=bank.count * goes_on,
-        looks=bank.looks * goes_on,
+        tokens=bank.tokens * goes_on[:, None, None].to(bank.tokens),
+        times=bank.times * goes_on[:, None].to(bank.times),
+        count=bank.count * goes_on.to(bank.count),
+        looks=bank.looks * goes_on.to(bank.looks),
     )
 
 
@@ -126,7 +126,7 @@ class EpisodeMemory(nn.Module):
 
     def summarise(self, scene: Tensor) -> Tensor:
         """What to remember of scenes (B, S, D): (B, D)."""
-        query = split_heads(self.summary_query.expand(len(scene), -1, -1), self.heads)
+        query = split_heads(self.summary_query.expand(scene.shape[0], -1, -1), self.heads)
         keys, values = (
             split_heads(part, self.heads) for part in self.summary_keys_values(self.norm(scene)).chunk(2, -1)
         )
@@ -134,7 +134,7 @@ class EpisodeMemory(nn.Module):
 
     def read(self, scene: Tensor, bank: Bank) -> Tensor:
         """Scenes (B, S, D), fused with what they retrieve; as they were where the bank is empty."""
-        if len(bank.count) != len(scene):
+        if bank.count.shape[0] != scene.shape[0]:
             raise ValueError(
                 f"a memory of {len(bank.count)} episodes: expected as many scenes, found {len(scene)}; "
                 "reset() forgets it"
@@ -144,7 +144,7 @@ class EpisodeMemory(nn.Module):
         keys, values = (split_heads(part, self.heads) for part in self.keys_values(entries).chunk(2, -1))
         retrieved = self.out(merge_heads(attention(query, keys, values, hidden=~bank.valid)))
         gate = self.gate(torch.cat([scene, retrieved.to(scene)], dim=-1)).sigmoid()
-        return scene + gate * (bank.count > 0)[:, None, None] * (retrieved - scene)
+        return scene + gate * (bank.count > 0)[:, None, None].to(gate) * (retrieved - scene)
 
     def recall(self, scene: Tensor, bank: Bank | None, way: str) -> Tensor:
         """`read` at run time, one of `MEMORIES`; a bank of None is empty."""

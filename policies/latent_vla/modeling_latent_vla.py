@@ -10,6 +10,7 @@ P tokens of an imagined step (K, and one of its sub-goal), C candidates, H actio
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,17 +24,23 @@ from lerobot.utils.constants import (
 )
 from torch import Tensor, nn
 
-from policies.latent_vla.action_head import ActionTransformer, make_action_head
+from policies.latent_vla.action_head import Prefix, left_over
 from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
-from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
-from policies.latent_vla.memory import Bank, EpisodeMemory
-from policies.latent_vla.parts import MAKERS, optimizer_groups
+from policies.latent_vla.memory import IS_FIRST
+from policies.latent_vla.parts import (
+    MAKERS,
+    head_part,
+    imagination_part,
+    memory_part,
+    optimizer_groups,
+)
 from policies.latent_vla.predicted_video import film, load_decoder
+from policies.latent_vla.recollection import Recollection, look
 from policies.latent_vla.refinement import refine
-from policies.latent_vla.relative_actions import add_anchor
+from policies.latent_vla.relative_actions import add_anchor, subtract_anchor
 from policies.latent_vla.subgoals import SUBGOAL, subgoal_accuracy, subgoal_loss, told_subgoals
 from policies.latent_vla.trajectories import future_is_pad, is_exploration
 from world_models.encoders import stack_cameras
@@ -60,43 +67,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.sense = nn.Linear(config.state_size, scene_size) if config.proprioceptive_latents else None
         self.history_embedding = nn.Parameter(torch.zeros(config.n_obs_steps, 1, config.dim))
         self.readout = nn.Parameter(torch.randn(1, config.dim) * 0.02)
-        network = ActionTransformer(
-            horizon=config.chunk_size,
-            action_dim=config.action_size,
-            tokens=config.action_tokens,
-            dim=config.head_dim,
-            depth=config.head_depth,
-            heads=config.head_heads,
-            context_dim=self.backbone.width,
-            context_layers=self.backbone.num_states,
-        )
-        self.head = make_action_head(
-            config.action_head, network, samples=config.flow_samples, steps=config.euler_steps
-        )
-        self.imagination: Imagination | None = None
-        if config.imagination != "none":
-            self.imagination = Imagination(
-                steps=config.imagined_steps,
-                tokens=config.num_latents,
-                dim=config.dim,
-                width=self.backbone.width,
-                inert=config.imagination == "inert",
-                subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
-                order=config.block_order,
-            )
+        self.head = head_part(config, self.backbone)
+        self.imagination = imagination_part(config, self.backbone.width)
         self.calibration: Calibration | None = None
         """What `config.intervention` takes plans and instructions from; not saved."""
         self.foresight: Foresight | None = None
         if config.world_model:
             self.foresight = Foresight(config, dataset_stats or {}, goal_dim=self.backbone.width)
-        self.memory: EpisodeMemory | None = None
-        if config.memory_tokens:
-            self.memory = EpisodeMemory(
-                capacity=config.memory_tokens,
-                window=config.memory_window,
-                dim=config.dim,
-                heads=config.latent_heads,
-            )
+        self.memory = memory_part(config)
         self.reset()
 
     def get_optim_params(self) -> dict:
@@ -106,8 +84,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def reset(self) -> None:
         """Forget the action queue, the history and the memory: call at every episode's start."""
         self._actions: deque[Tensor] = deque()
-        self._bank: Bank | None = None
-        self._history: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.config.n_obs_steps)
+        self.recollection: Recollection | None = None
         self._expected: Tensor | None = None
         self.last_predicted_latents: Tensor | None = None
 
@@ -181,37 +158,58 @@ class LatentVLAPolicy(PreTrainedPolicy):
     # --- acting -----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict_action_chunk(
-        self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any
+    def predict_action_chunk(  # type: ignore[override]
+        self,
+        batch: dict[str, Tensor],
+        noise: Tensor | None = None,
+        *,
+        inference_delay: int = 0,
+        prev_chunk_left_over: Tensor | None = None,
     ) -> Tensor:
         """One chunk (B, H, A), normalised absolute actions.
 
         noise: (B, *config.noise_shape) of unit variance, drawn from torch's generator if None; the
-        temperature scales it.
-
-        With history or memory, each call counts as one more look: call it every `n_action_steps`
-        environment steps.
+        temperature scales it. prev_chunk_left_over: (B, P, A) or (P, A), what is left of the chunk before,
+        whose first `inference_delay` actions are committed to: see `left_over`. With history or memory, each
+        call counts as one more look: call it every `n_action_steps` environment steps.
         """
-        if kwargs:
-            raise TypeError(f"predict_action_chunk got {sorted(kwargs)}: expected only noise")
+        prefix = None
+        if prev_chunk_left_over is not None:
+            left = prev_chunk_left_over[..., : self.config.chunk_size, :]
+            prefix = left_over(left.expand(len(batch[OBS_STATE]), -1, -1), inference_delay)
+        return self.continue_chunk(batch, noise, prefix)
+
+    @torch.no_grad()
+    def continue_chunk(
+        self, batch: dict[str, Tensor], noise: Tensor | None = None, prefix: Prefix | None = None
+    ) -> Tensor:
+        """What `predict_action_chunk` gives; prefix: any, normalised absolute; `IS_FIRST` starts afresh."""
         self.eval()
-        latents, state = self._remember(*self._observe(batch))
-        shape = (len(state), *self.config.noise_shape)
+        history, first = self.config.n_obs_steps, batch.get(IS_FIRST)
+        self.recollection = look(self.recollection, *self._observe(batch), history, first)
+        latents, state = self.recollection.latents, self.recollection.states
+        shape = (state.shape[0], *self.config.noise_shape)  # not len, which an export would fix
         if noise is None:
             noise = torch.randn(shape, device=state.device)
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
+        if prefix is not None:
+            prefix = Prefix(subtract_anchor(prefix.actions, batch), prefix.weights)
         if self.config.mode == "plan":
-            chunk = self._plan(batch, latents, state, noise)
+            chunk = self._plan(batch, latents, state, noise, prefix)
         else:
-            context = self._think(batch, latents, state, noise)
-            chunk = self.head.sample(context.states, noise * self.config.temperature)
-            chunk = add_anchor(chunk, batch)
+            states = self._think(batch, latents, state, noise).states
+            chunk = add_anchor(self.head.sample(states, noise * self.config.temperature, prefix), batch)
         if self.config.save_predicted_video:
             self._expected = self._expect(batch, latents, state, chunk)
         if self.memory is not None:
-            self._bank = self.memory.keep(self._scene(latents, state), self._bank)
+            bank = self.memory.keep(self._scene(latents, state), self.recollection.bank)
+            self.recollection = replace(self.recollection, bank=bank)
         return chunk
+
+    def supports_rtc(self) -> bool:
+        """Whether a chunk can continue the one before: LeRobot asks before it hands that over."""
+        return self.config.action_head == "flow"
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -288,7 +286,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Context:
         """All that the action head reads, in the present mode."""
         instruction, scene = self._read(batch), self._recall(latents, state)
-        readout = self._readout(latents.new_zeros(len(latents), dtype=torch.bool))
+        readout = self._readout(latents.new_zeros(latents.shape[0], dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
             return self.backbone.extend(instruction, [scene, readout])
         plan = self.imagination.imagine(self.backbone, self.backbone.extend(instruction, [scene]))
@@ -308,11 +306,13 @@ class LatentVLAPolicy(PreTrainedPolicy):
         candidates, score = self._propose(batch, *self._observe(batch), noise)
         return candidates, score(candidates)
 
-    def _plan(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Tensor:
+    def _plan(
+        self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor, prefix: Prefix | None
+    ) -> Tensor:
         """The best of C proposed chunks, (B, H, A), by what the world model foresees."""
         config = self.config
         noise, refining = noise.split([config.candidates, noise.shape[1] - config.candidates], dim=1)
-        candidates, score = self._propose(batch, latents, state, noise)
+        candidates, score = self._propose(batch, latents, state, noise, prefix)
         exploring = round(config.candidates * config.exploration)
         cost = torch.arange(config.candidates, device=noise.device) >= config.candidates - exploring
         scores = score(candidates) - config.exploration_cost * cost
@@ -324,7 +324,12 @@ class LatentVLAPolicy(PreTrainedPolicy):
         return candidates[torch.arange(len(best), device=best.device), best]
 
     def _propose(
-        self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor
+        self,
+        batch: dict[str, Tensor],
+        latents: Tensor,
+        state: Tensor,
+        noise: Tensor,
+        prefix: Prefix | None = None,
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Chunks (B, C, H, A), and the function from such to their scores (B, C)."""
         assert self.foresight is not None
@@ -340,7 +345,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         for asked, part in zip((explores, ~explores), parts, strict=True):
             if part.shape[1]:
                 states = self.backbone.extend(context, [self._readout(asked)]).states
-                chunks.append(self.head.sample_many(states, part))
+                chunks.append(self.head.sample_many(states, part, prefix))
         candidates = add_anchor(torch.cat(chunks, dim=1), batch)
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
@@ -365,14 +370,6 @@ class LatentVLAPolicy(PreTrainedPolicy):
         latents = self.encoder.encode(images)
         return latents if self.sense is None else latents + self.sense(state).view_as(latents)
 
-    def _remember(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Append one look to the history, whose start repeats the first; latents, not frames, are kept."""
-        self._history.append((latents, state))
-        while len(self._history) < self.config.n_obs_steps:
-            self._history.appendleft(self._history[0])
-        past_latents, past_states = zip(*self._history, strict=True)
-        return torch.cat(past_latents, dim=1), torch.cat(past_states, dim=1)
-
     def _read(self, batch: dict[str, Tensor]) -> Context:
         return self.backbone.read(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
 
@@ -384,14 +381,16 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def _recall(self, latents: Tensor, state: Tensor) -> Tensor:
         """The scene, fused with what the policy remembers of the episode."""
         scene = self._scene(latents, state)
-        return scene if self.memory is None else self.memory.recall(scene, self._bank, self.config.memory)
+        if self.memory is None or self.recollection is None:
+            return scene
+        return self.memory.recall(scene, self.recollection.bank, self.config.memory)
 
     def _readout(self, explores: Tensor) -> Tensor:
         """The read-out token (B, 1, D); another one for whom is asked to act as failed episodes did."""
-        readout = self.readout.expand(len(explores), -1, -1)
+        readout = self.readout.expand(explores.shape[0], -1, -1)
         if self.foresight is None:
             return readout
-        return readout + explores[:, None, None] * self.foresight.exploration
+        return readout + explores[:, None, None].to(readout) * self.foresight.exploration
 
     def _read_plan(self, instruction: Context, scene: Tensor, plan: Tensor, readout: Tensor) -> Context:
         """Scene and plan (B, N, P, D) as the action head sees them."""

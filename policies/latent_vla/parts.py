@@ -1,4 +1,4 @@
-"""Which scene encoder and backbone a configuration asks for, and how fast they learn."""
+"""Which parts a configuration asks for, and how fast they learn."""
 
 import copy
 from collections.abc import Callable
@@ -7,9 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from policies.latent_vla.action_head import ActionHead, ActionTransformer, make_action_head
 from policies.latent_vla.backbone import Backbone, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.lora import add_lora
+from policies.latent_vla.memory import EpisodeMemory
 from policies.latent_vla.pretrained import PretrainedBackbone, VLMEncoder
 from policies.latent_vla.vlm import build_vlm, describe_vlm
 from world_models.encoders import SceneEncoder, VisualEncoder
@@ -80,6 +83,50 @@ MAKERS: dict[str, Callable[[LatentVLAConfig], Parts]] = {
     "pretrained": pretrained_parts,
 }
 """By the configuration's `backbone`."""
+
+
+def head_part(config: LatentVLAConfig, backbone: Backbone) -> ActionHead:
+    """The action head that reads the backbone's states."""
+    network = ActionTransformer(
+        horizon=config.chunk_size,
+        action_dim=config.action_size,
+        tokens=config.action_tokens,
+        dim=config.head_dim,
+        depth=config.head_depth,
+        heads=config.head_heads,
+        context_dim=backbone.width,
+        context_layers=backbone.num_states,
+    )
+    return make_action_head(
+        config.action_head, network, samples=config.flow_samples, steps=config.euler_steps
+    )
+
+
+def imagination_part(config: LatentVLAConfig, width: int) -> Imagination | None:
+    """What imagines from hidden states of that width, None where nothing is imagined."""
+    if config.imagination == "none":
+        return None
+    return Imagination(
+        steps=config.imagined_steps,
+        tokens=config.num_latents,
+        dim=config.dim,
+        width=width,
+        inert=config.imagination == "inert",
+        subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
+        order=config.block_order,
+    )
+
+
+def memory_part(config: LatentVLAConfig) -> EpisodeMemory | None:
+    """The memory over an episode, None where there is none."""
+    if not config.memory_tokens:
+        return None
+    return EpisodeMemory(
+        capacity=config.memory_tokens,
+        window=config.memory_window,
+        dim=config.dim,
+        heads=config.latent_heads,
+    )
 
 
 def optimizer_groups(policy: nn.Module, vlm_lr: float) -> list[dict[str, Any]]:

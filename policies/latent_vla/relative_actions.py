@@ -35,7 +35,12 @@ def add_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     if ACTION_ANCHOR not in batch:
         return chunk
     anchor = batch[ACTION_ANCHOR]
-    return chunk.float() + anchor.reshape(len(anchor), *[1] * (chunk.ndim - 2), -1)
+    return chunk.float() + anchor.reshape(anchor.shape[0], *[1] * (chunk.ndim - 2), -1)
+
+
+def subtract_anchor(chunk: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Normalised absolute actions (B, P, A) as `add_anchor` takes them."""
+    return chunk - batch[ACTION_ANCHOR][:, None] if ACTION_ANCHOR in batch else chunk
 
 
 def dimension_names(feature: Mapping[str, Any]) -> list[str] | None:
@@ -112,7 +117,7 @@ class RelativeActionsStep(ProcessorStep):
     def _anchor(self, state: Tensor) -> Tensor:
         """(B, A) from (B, S): the state of each relative joint, zero for absolute ones."""
         sources = torch.tensor(self.sources, device=state.device)
-        return state[:, sources.clamp(min=0)] * (sources != ABSOLUTE)
+        return state[:, sources.clamp(min=0)] * (sources != ABSOLUTE).to(state)
 
     def get_config(self) -> dict[str, Any]:
         """What the saved step is built from."""

@@ -17,8 +17,8 @@ from embodied.evaluation.agents import make_agent
 from embodied.evaluation.evaluate import evaluate, run_agent
 from embodied.evaluation.policy_loading import load_planner, load_policy
 from embodied.evaluation.world_model_loading import load_world_model
+from embodied.manifest import write_json
 from embodied.rollout import Episode
-from embodied.training.checkpoint import write_json
 from embodied.training.world_models import WorldModelFeatures, description
 from policies.latent_mpc.worlds import WORLDS
 from policies.latent_vla.processor_latent_vla import make_processors

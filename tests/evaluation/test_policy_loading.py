@@ -8,7 +8,7 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 
 from embodied.errors import UserError
 from embodied.evaluation.policy_loading import check_fits, load_policy
-from embodied.training.checkpoint import MANIFEST
+from embodied.manifest import MANIFEST
 from tests.fake_envs import PointEnvConfig
 
 

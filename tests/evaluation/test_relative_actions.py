@@ -43,7 +43,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
     config.input_features = {k: f for k, f in features.items() if f.type is not FeatureType.ACTION}
     config.output_features = {k: f for k, f in features.items() if f.type is FeatureType.ACTION}
     policy = LatentVLAPolicy(config).eval()
-    monkeypatch.setattr(policy.head, "sample", lambda states, noise: torch.full_like(noise, 0.5))
+    monkeypatch.setattr(policy.head, "sample", lambda states, noise, prefix: torch.full_like(noise, 0.5))
     unit = {"mean": torch.zeros(2), "std": torch.ones(2)}
     relative = {"mean": torch.full((2,), 0.3), "std": torch.full((2,), 0.2)}
     statistics = {"observation.state": unit, "action": unit, RELATIVE_ACTION: relative}

@@ -8,8 +8,8 @@ import pytest
 
 from embodied import cli
 from embodied.config import ReportConfig
+from embodied.manifest import write_json, write_manifest
 from embodied.reporting.report import report
-from embodied.training.checkpoint import write_json, write_manifest
 
 RUN = ["imagine", "--env.type=fake_point", "--env.task=east", "--env.episode_length=9", "--device=cpu"]
 RUN += ["--seed=5", "--decoder_steps=3", "--output_dir=out"]

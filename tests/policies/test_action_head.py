@@ -6,10 +6,12 @@ import torch
 from policies.latent_vla.action_head import (
     ActionTransformer,
     FlowMatchingHead,
+    Prefix,
     flow_matching_loss,
     make_action_head,
     masked_mean,
 )
+from policies.real_time_chunking import prefix_weights
 
 
 class KnownVelocity(torch.nn.Module):
@@ -49,8 +51,23 @@ def test_euler_integration_of_a_constant_velocity_is_exact():
 
 def test_a_committed_prefix_is_kept_and_the_rest_is_decoded():
     head = FlowMatchingHead(KnownVelocity(2.0), samples=1, steps=4)
-    chunk = head.sample((), torch.zeros(1, 3, 2), prefix=torch.full((1, 1, 2), 9.0))
+    prefix = Prefix(torch.full((1, 1, 2), 9.0), torch.ones(1, 1))
+    chunk = head.sample((), torch.zeros(1, 3, 2), prefix)
     assert chunk[0, :, 0].tolist() == pytest.approx([9.0, 2.0, 2.0])
+
+
+def test_a_prefix_of_no_weight_changes_nothing_and_one_of_half_meets_the_chunk_half_way():
+    """At the end: half of the way from the decoded action to 8; before, the velocity knows no prefix."""
+    head = FlowMatchingHead(KnownVelocity(2.0), samples=1, steps=1)
+    prefix = Prefix(torch.full((1, 2, 2), 8.0), torch.tensor([[0.0, 0.5]]))
+    chunk = head.sample((), torch.zeros(1, 3, 2), prefix)
+    assert chunk[0, :, 0].tolist() == pytest.approx([2.0, 5.0, 2.0])
+
+
+def test_committed_actions_weigh_one_and_the_others_fade():
+    """Thirds left at 2/3 and 1/3: c (e^c - 1) / (e - 1)."""
+    assert prefix_weights(4, 2) == pytest.approx([1, 1, 0.36772, 0.07675], abs=1e-4)
+    assert prefix_weights(2, 2) == [1, 1]
 
 
 def test_flow_samples_of_one_observation_do_not_see_each_other():

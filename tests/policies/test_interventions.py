@@ -165,7 +165,7 @@ def test_plan_mode_intervenes_where_imagination_counts(make_policy, make_batch, 
 def test_a_plan_is_imagined_whatever_the_mode_and_leaves_no_trace(make_policy, make_batch) -> None:
     policy, batch = make_policy(**{**IMAGINES, "mode": "reactive", "n_obs_steps": 2}, **SIZES), make_batch()
     assert policy.imagine(batch).shape == (2, 2, 3, 32)
-    assert len(policy._history) == 0
+    assert policy.recollection is None
 
 
 def test_a_policy_without_imagination_cannot_imagine(make_policy, make_batch) -> None:

@@ -81,7 +81,7 @@ def test_absolute_actions_come_out_in_every_normalisation(make_config, make_poli
     """A network that predicts 0.5 means 1 + 2 * 0.5 beside the state, or beside nothing for the gripper."""
     before, after = processors(make_config, mode)
     policy = make_policy(relative_actions=True, normalization_mapping={"ACTION": mode})
-    monkeypatch.setattr(policy.head, "sample", lambda states, noise: torch.full_like(noise, 0.5))
+    monkeypatch.setattr(policy.head, "sample", lambda states, noise, prefix: torch.full_like(noise, 0.5))
     batch = before(observation(torch.tensor([[10.0, 20.0, 30.0, 40.0]])))
     chunk = after(policy.predict_action_chunk(batch))
     assert chunk.shape == (1, 12, 4)
@@ -94,7 +94,7 @@ def test_actions_handed_out_one_by_one_stay_relative_to_the_chunks_start(
     """The state moves on after each action; the commands of a chunk do not, until the next look."""
     before, after = processors(make_config)
     policy = make_policy(relative_actions=True, n_action_steps=3)
-    monkeypatch.setattr(policy.head, "sample", lambda states, noise: torch.full_like(noise, 0.5))
+    monkeypatch.setattr(policy.head, "sample", lambda states, noise, prefix: torch.full_like(noise, 0.5))
     first = [
         after(policy.select_action(before(observation(torch.full((1, 4), 10.0 * step)))))[0, 0].item()
         for step in range(5)

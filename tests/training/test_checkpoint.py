@@ -11,8 +11,8 @@ import pytest
 from safetensors import SafetensorError
 
 from embodied.errors import UserError
+from embodied.manifest import MANIFEST
 from embodied.training.checkpoint import (
-    MANIFEST,
     keep_only,
     last_checkpoint,
     load_checkpoint_folder,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from embodied.training.checkpoint import keep_only, load_last_checkpoint, new_checkpoint, recover, write_json
+from embodied.manifest import write_json
+from embodied.training.checkpoint import keep_only, load_last_checkpoint, new_checkpoint, recover
 
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
 STEPS = 3

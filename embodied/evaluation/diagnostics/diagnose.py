@@ -23,8 +23,9 @@ from embodied.evaluation.diagnostics.surprise import surprise_at_edits
 from embodied.evaluation.evaluate import checkpoint_origin
 from embodied.evaluation.policy_loading import check_fits, load_planner
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
+from embodied.manifest import read_json, write_json
 from embodied.rollout import Agent
-from embodied.training.checkpoint import read_json, resolve_checkpoint, write_json
+from embodied.training.checkpoint import resolve_checkpoint
 
 RESULT_FILE = "diagnostics.json"
 SEEDS_EACH = 10_000

@@ -18,7 +18,8 @@ from embodied.errors import UserError
 from embodied.evaluation.diagnostics.model import Encode, Observation, Proposer, WorldModelUnderTest
 from embodied.evaluation.policy_loading import LoadedPolicy, load_policy
 from embodied.evaluation.world_model_loading import LoadedWorldModel, load_world_model
-from embodied.training.checkpoint import load_checkpoint_folder, read_json
+from embodied.manifest import read_json
+from embodied.training.checkpoint import load_checkpoint_folder
 from embodied.training.world_models import JEPA_TYPE
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from world_models.encoders import stack_cameras

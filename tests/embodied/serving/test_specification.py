@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from embodied.errors import UserError
+from embodied.manifest import file_sha256, write_manifest
 from embodied.serving.specification import (
     Signals,
     Specification,
@@ -16,7 +17,6 @@ from embodied.serving.specification import (
     robot_unit,
     to_plain,
 )
-from embodied.training.checkpoint import file_sha256, write_manifest
 from tests.embodied.serving.specifications import JOINTS, POLICY, ROBOT, SIGNALS, with_signals
 
 
