@@ -251,7 +251,6 @@ def listen(path: Path) -> socket.socket:
     Raises:
         OSError: a robot listens there.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
@@ -259,8 +258,13 @@ def listen(path: Path) -> socket.socket:
             path.unlink()
         except FileNotFoundError:
             pass
-    listener.bind(str(path))
-    listener.listen()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

@@ -30,5 +30,13 @@ POINT = BodyKind(make_env=make_target_env, make_expert=PointExpert)
 
 def make_body(folder: Path, faults: Faults | None = None, cameras: tuple[str, ...] = ("corner",)) -> Body:
     """A body of `sim_point`, which has to be in BODIES, at time 0, standing at (0, 0.07)."""
-    config = BodyConfig(robot="sim_point", cameras=cameras, seed=7, faults=faults or Faults())
-    return Body(config, MotorLog(folder / "motors.jsonl"), now=0.0)
+    height, width, _ = SHAPE
+    config = BodyConfig(
+        robot="sim_point", cameras=cameras, width=width, height=height, seed=7, faults=faults or Faults()
+    )
+    log = MotorLog(folder / "motors.jsonl")
+    try:
+        return Body(config, log, now=0.0)
+    except ValueError:
+        log.close()
+        raise

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import draccus
 import numpy as np
 import pytest
 from lerobot.robots import RobotConfig, make_robot_from_config
+from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig, so_follower
 from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_config
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 from lerobot.utils.import_utils import register_third_party_plugins
@@ -26,6 +29,7 @@ from embodied.robots.faults import Faults
 from envs.aloha import AlohaEnv
 from envs.so101 import SO101Env
 
+pytestmark = pytest.mark.timeout(600)
 SO101_NAMES = [
     "shoulder_pan.pos",
     "shoulder_lift.pos",
@@ -36,17 +40,24 @@ SO101_NAMES = [
 ]
 DRIVE = """
 import sys, time
-from pathlib import Path
-from embodied.robots.devices import SimSO101, SimSO101Config
-robot = SimSO101(SimSO101Config(port=sys.argv[1], width=16, height=16, cameras="front"))
-robot.connect()
-action = {name: robot.get_observation()[name] for name in robot.action_features}
+from embodied.robots.client import RobotCable, start_robot
+from embodied.robots.process import DRIVER, ProcessConfig
+start_robot(ProcessConfig.from_json(sys.argv[1]))
+cable = RobotCable("sim_so101", DRIVER)
+target = cable.observe().state
 while True:
-    action["shoulder_pan.pos"] += 0.5
-    robot.send_action(action)
-    Path(sys.argv[2]).touch()
+    target[0] += 0.5
+    cable.command(target)
     time.sleep(1 / 30)
 """
+
+
+@dataclass
+class Flags:
+    """As LeRobot's commands have them."""
+
+    robot: RobotConfig
+    teleop: TeleoperatorConfig
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +85,7 @@ def robot(tmp_path: Path) -> Iterator[Callable[..., SimSO101]]:
         each._reap()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -87,22 +98,21 @@ def events(path: Path, event: str) -> list[dict[str, Any]]:
 
 def test_lerobot_makes_the_robots_and_their_leader_from_flags() -> None:
     register_third_party_plugins()
-    parsed = draccus.parse(
-        RobotConfig, args=["--type=sim_so101", "--cameras=front", "--faults.frame_loss=0.25", "--seed=3"]
-    )
+    robot = ["--robot.type=sim_so101", "--robot.cameras=front", "--robot.faults.frame_loss=0.25"]
+    flags = draccus.parse(Flags, args=[*robot, "--teleop.type=sim_leader"])
+    parsed = flags.robot
     assert isinstance(parsed, SimSO101Config)
     assert parsed.body.faults == Faults(frame_loss=0.25)
     made = make_robot_from_config(parsed)
     assert (type(made).__name__, made.name, made.robot_type) == ("SimSO101", "sim_so101", "sim_so101")
     assert list(made.action_features) == SO101_NAMES
     assert made.observation_features == {**dict.fromkeys(SO101_NAMES, float), "front": (96, 96, 3)}
-    leader = make_teleoperator_from_config(draccus.parse(TeleoperatorConfig, args=["--type=sim_leader"]))
+    leader = make_teleoperator_from_config(flags.teleop)
     assert list(leader.action_features) == SO101_NAMES
 
 
-def test_the_names_are_those_of_the_environments_and_of_lerobots_arm() -> None:
-    from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
-
+def test_the_names_are_those_of_the_environments_and_of_lerobots_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(so_follower, "FeetechMotorsBus", SimpleNamespace)  # its driver is not installed
     real = SO101Follower(SO101FollowerConfig(port="none"))
     assert list(real.action_features) == SO101_NAMES == list(SO101Env.action_names)
     aloha = make_robot_from_config(SimAlohaConfig())
@@ -180,12 +190,11 @@ def test_the_arm_holds_when_its_client_is_killed_and_the_next_client_takes_over(
     robot: Callable[..., SimSO101], tmp_path: Path
 ) -> None:
     """Bar 1: within 200 ms; here of the robot's own clock, between the last command and the first hold."""
-    moved, log = tmp_path / "moved", tmp_path / "log"
+    log, config = tmp_path / "log", SimSO101Config(cameras="front", width=16, height=16)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    code = DRIVE.replace('cameras="front"', f'cameras="front", motor_log=Path({str(log)!r})')
-    client = subprocess.Popen([sys.executable, "-c", code, "sim_so101", str(moved)], env=environment)
-    wait_for(moved.exists)
-    wait_for(lambda: len([line for line in events(log, "tick") if line["source"] == "command"]) > 3)
+    process = replace(config.process, log=log).to_json()
+    client = subprocess.Popen([sys.executable, "-c", DRIVE, process], env=environment)
+    wait_for(lambda: log.exists() and sum(line["source"] == "command" for line in events(log, "tick")) > 3)
     client.send_signal(signal.SIGKILL)
     client.wait()
     wait_for(lambda: events(log, "tick")[-1]["source"] == "hold")
