@@ -42,6 +42,9 @@ class Dispatcher:
 
     def submit(self, session: Session, ask: Ask, frame: bytes) -> None:
         """Put a request, known to fit the policy, in line; an older one of the session makes way."""
+        if session.name not in self.sessions:  # dismissed, and asking until it reads so
+            self.refuse(session, "unavailable", "the session has ended", ask.sequence)
+            return
         if ask.sequence <= session.last_sequence:
             self.refuse(session, "invalid", f"sequence: expected above {session.last_sequence}", ask.sequence)
             return

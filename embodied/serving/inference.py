@@ -69,7 +69,8 @@ class Job:
 class Inference:
     """The child as the server sees it. `run` keeps one alive.
 
-    timeout: seconds after which a batch has hung, and the child is killed; died: called at every death.
+    timeout: seconds after which a batch has hung, and the child is killed; died: called at every death;
+    generation: how many have been started.
     """
 
     specification: Specification
@@ -81,6 +82,7 @@ class Inference:
         self._reading: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._is_loaded = False
+        self.generation = 0
 
     @property
     def is_ready(self) -> bool:
@@ -97,6 +99,7 @@ class Inference:
         if self._process is not None:  # the one before, whose socket has closed
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
+        self.generation += 1
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", __name__, str(theirs.fileno())]

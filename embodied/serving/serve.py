@@ -62,9 +62,11 @@ async def run_server(target: Target, settings: Settings) -> dict[str, Any]:
     print(
         f"serving {checkpoint[:12]} at {address}, modes {', '.join(server.specification.modes)}", flush=True
     )
-    await stopping
+    await asyncio.wait([stopping, server.failure], return_when=asyncio.FIRST_COMPLETED)
     print("draining", flush=True)
     await server.drain()
+    if server.failure.done():
+        server.failure.result()
     return {
         "address": address,
         "checkpoint": checkpoint,

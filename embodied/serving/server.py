@@ -73,7 +73,10 @@ class Settings:
 
 
 class PolicyServer:
-    """One policy behind one port. `start`, then `drain`, on one event loop."""
+    """One policy behind one port, made, started and drained on one event loop.
+
+    failure: raises what ended one of its tasks; a server that has failed serves no more.
+    """
 
     def __init__(self, target: Target, settings: Settings) -> None:
         """Raises UserError if it would be open to others without TLS and a token."""
@@ -83,6 +86,7 @@ class PolicyServer:
         self.inference = Inference(target, timeout=settings.inference_timeout, died=self._dismiss_all)
         self._dispatcher = Dispatcher(self.inference, self.metrics, most=settings.max_batch)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
         self._connected = 0
 
@@ -242,8 +246,11 @@ class PolicyServer:
         if self._connected > self._settings.max_sessions:
             await self._turn_away(session.socket, "busy", f"{self._settings.max_sessions} sessions are open")
             return False
+        generation = self.inference.generation
         try:
             await self.inference.open(session.name, session.mode)
+            if not (self.inference.is_ready and self.inference.generation == generation):
+                raise InferenceDied("inference died and is starting anew")
         except (InferenceDied, UserError) as error:
             await self._turn_away(session.socket, "unavailable", one_line(error))
             return False
@@ -299,7 +306,13 @@ class PolicyServer:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.failure.done():
+            self.failure.set_exception(error)
 
 
 def _read_hello(frame: bytes | str, limit: int) -> Hello:

@@ -30,9 +30,8 @@ class Running:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.server = PolicyServer(target, Settings(port=0, **settings))
         try:
-            self.do(self.server.start())
+            self.server = self.do(_started(target, Settings(port=0, **settings)))
         except BaseException:
             self._end()
             raise
@@ -47,11 +46,19 @@ class Running:
         if self._loop.is_running():
             self.do(self.server.drain())
             self._end()
+            if self.server.failure.done():
+                self.server.failure.result()
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _started(target: Target, settings: Settings) -> PolicyServer:
+    server = PolicyServer(target, settings)
+    await server.start()
+    return server
 
 
 @pytest.fixture

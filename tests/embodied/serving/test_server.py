@@ -210,13 +210,19 @@ def test_when_inference_dies_it_is_said_and_started_again(serving: Serving) -> N
         with pytest.raises(Refused) as refusal:
             ask(client, "die")
         assert refusal.value.code == "unavailable"
-        with pytest.raises(Disconnected):
+        with pytest.raises((Disconnected, Refused)):  # told once more, and the connection closed
             ask(client)
-    with pytest.raises(Refused, match="inference is starting"):
-        PolicyClient(running.url, robot=ROBOT)
+        with pytest.raises(Disconnected):
+            until(lambda: ask_refused(client) != "unavailable")
     until(lambda: running.server.inference.is_ready)
     with PolicyClient(running.url, robot=ROBOT) as client:
         assert told(ask(client)) == [1, 1, 7]
+
+
+def ask_refused(client: PolicyClient) -> str:
+    with pytest.raises(Refused) as refusal:
+        ask(client)
+    return refusal.value.code
 
 
 def test_inference_that_hangs_is_killed_and_started_again(serving: Serving) -> None:
