@@ -15,7 +15,8 @@ RUNNERS = {
 }
 """Imported only when chosen: an exported policy needs no torch."""
 
-EXPORT_SUFFIX = ".onnx"
+EXPORT = "export.json"
+"""What lies in the folder of an exported policy."""
 
 
 def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequence[str]) -> Target:
@@ -25,7 +26,7 @@ def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequen
     """
     if null:
         return Target(function=f"{__name__}:holding_still", arguments={"path": str(path)})
-    kind = "export" if any(path.glob(f"*{EXPORT_SUFFIX}")) else "checkpoint"
+    kind = "export" if (path / EXPORT).is_file() else "checkpoint"
     options: dict[str, Any] = {} if kind == "export" else {"device": device, "overrides": list(overrides)}
     return Target(
         function=f"{__name__}:stored", arguments={"kind": kind, "path": str(path), "options": options}
