@@ -1,4 +1,4 @@
-"""Many robots at once: how long a server's answers take under load, and who suffers from one that stalls.
+"""Many robots at once: how long a server's answers take, and whether they suffer from a bad neighbour.
 
 `python -m embodied.serving.load PLAN` is the server under test, in a process of its own, with a policy that
 holds still. A client asks at fixed times; an answer counts from the time at which it should have been asked
@@ -6,6 +6,7 @@ for, so that a server that stops the clients does not look better for it.
 """
 
 import asyncio
+import itertools
 import json
 import ssl
 import subprocess
@@ -23,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from embodied.serving.access import read_token, server_context
+from embodied.serving.fuzzing import hostile_wire
 from embodied.serving.inference import Target
 from embodied.serving.runner import Request
 from embodied.serving.serve import run_server
@@ -103,9 +105,9 @@ def serve_null(plan: Mapping[str, Any]) -> None:
 
 
 async def drive(
-    url: str, specification: Specification, files: Credentials, load: Load, *, stalled: bool = False
+    url: str, specification: Specification, files: Credentials, load: Load, *, beside: str = "nobody"
 ) -> Measured:
-    """Ask like so many robots, spread over a period; stalled: beside one that asks and never reads."""
+    """Ask like so many robots, spread over a period; beside: one of `NEIGHBOURS`."""
     measured = Measured()
     begin = time.monotonic() + 1.0
     period = 1 / load.hz
@@ -116,10 +118,9 @@ async def drive(
             )
             for place in range(load.clients)
         ]
-        staller = group.create_task(_stall(url, specification, files, load)) if stalled else None
+        neighbour = group.create_task(NEIGHBOURS[beside](url, specification, files))
         await asyncio.wait(robots)
-        if staller is not None:
-            staller.cancel()
+        neighbour.cancel()
     return measured
 
 
@@ -154,16 +155,41 @@ async def _is_answered(
     return False
 
 
-async def _stall(url: str, specification: Specification, files: Credentials, load: Load) -> None:
-    """Ask and never read; when the server has enough of it, come again."""
+async def _nobody(url: str, specification: Specification, files: Credentials) -> None:
+    """Keep quiet."""
+
+
+async def _stall(url: str, specification: Specification, files: Credentials) -> None:
+    """Ask ten times a second and never read; when the server has enough of it, come again."""
     while True:
         with suppress(ConnectionClosed):
             async with _connected(url, files) as socket:
                 request = _look(specification, await _agreed(socket, specification))
                 socket.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue]
-                for sequence in range(1_000_000):
+                for sequence in itertools.count():
                     await socket.send(encode(Ask(sequence=sequence, age=0.0, deadline=1.0, request=request)))
-                    await asyncio.sleep(1 / load.hz)
+                    await asyncio.sleep(0.1)
+
+
+async def _harass(url: str, specification: Specification, files: Credentials) -> None:
+    """Ten times a second a session that sends a hostile frame, and a connection that never says anything."""
+    idle: list[asyncio.StreamWriter] = []
+    host, port = url.removeprefix("wss://").split(":")
+    try:
+        for frame in itertools.cycle(hostile_wire().values()):
+            idle.append((await asyncio.open_connection(host, int(port)))[1])
+            with suppress(ConnectionClosed):
+                async with _connected(url, files) as socket:
+                    await _agreed(socket, specification)
+                    await socket.send(frame)
+                    await socket.recv()
+            await asyncio.sleep(0.1)
+    finally:
+        for writer in idle:
+            writer.close()
+
+
+NEIGHBOURS = {"nobody": _nobody, "a stalled reader": _stall, "hostile peers": _harass}
 
 
 def _connected(url: str, files: Credentials) -> connect:

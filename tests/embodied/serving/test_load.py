@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from embodied.serving.load import Credentials, Load, Measured, drive, served
+from embodied.serving.load import NEIGHBOURS, Credentials, Load, Measured, drive, served
 from tests.embodied.serving.specifications import POLICY
 
 
@@ -17,7 +17,8 @@ def test_a_summary_counts_the_late_as_a_period() -> None:
     assert summary["late_share"] == 0.02
 
 
-def test_every_robot_asks_at_its_rate_beside_one_that_stalls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+def test_every_robot_asks_at_its_rate_beside_any_neighbour(tmp_path: Path, neighbour: str) -> None:
     files = Credentials.within(tmp_path)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(files.authority)
@@ -25,7 +26,7 @@ def test_every_robot_asks_at_its_rate_beside_one_that_stalls(tmp_path: Path) -> 
     files.token.write_text("a token of sufficient length")
     load = Load(clients=3, hz=5.0, seconds=0.8, warm_up=0.2)
     with served(POLICY, files) as url:
-        measured = asyncio.run(drive(url, POLICY, files, load, stalled=True))
+        measured = asyncio.run(drive(url, POLICY, files, load, beside=neighbour))
     assert measured.summary()["requests"] == 3 * 4
     assert min(measured.latencies) > 0
     assert measured.late < 12
