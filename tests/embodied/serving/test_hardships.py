@@ -154,21 +154,21 @@ def test_a_web_page_cannot_connect_from_its_readers_machine(serving: Serving) ->
 # --- frames that cannot be understood -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["object dtype", "4 GiB header", "nested lists", "negative side"])
-def test_a_hostile_frame_ends_its_session_with_a_typed_refusal(serving: Serving, name: str) -> None:
+def test_hostile_frames_end_their_sessions_with_typed_refusals(serving: Serving) -> None:
     running = serving()
     with PolicyClient(running.url, robot=ROBOT) as healthy:
-        hostile = plain_connection(running)
-        hostile.send(encode(Hello(expects=ROBOT)))
-        assert isinstance(decode(hostile.recv(), 10**6), Offer)
-        hostile.send(hostile_wire()[name])
-        refusal = decode(hostile.recv(), 10**6)
-        assert isinstance(refusal, Failure)
-        assert refusal.code == "invalid"
-        assert "Traceback" not in refusal.reason
-        with pytest.raises(ConnectionClosed):
-            hostile.recv(timeout=10)
-        assert told(ask(healthy)) == [1, 1, 7]
+        for looks, frame in enumerate([*hostile_wire().values()][::3]):  # of every kind some
+            hostile = plain_connection(running)
+            hostile.send(encode(Hello(expects=ROBOT)))
+            assert isinstance(decode(hostile.recv(), 10**6), Offer)
+            hostile.send(frame)
+            refusal = decode(hostile.recv(timeout=10), 10**6)
+            assert isinstance(refusal, Failure)
+            assert refusal.code == "invalid"
+            assert "Traceback" not in refusal.reason
+            with pytest.raises(ConnectionClosed):
+                hostile.recv(timeout=10)
+            assert told(ask(healthy))[0] == looks + 1
 
 
 @pytest.mark.parametrize("frame", [b"", "text", hostile_wire()["nested maps"], b"\0" * 10])
