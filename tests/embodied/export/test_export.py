@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from embodied.export.config import ExportConfig
 from embodied.export.export import export
 from embodied.manifest import MANIFEST
 from embodied.serving.checkpoint_runner import CheckpointRunner
-from embodied.serving.exported_runner import EXPORT, ByteTokenizer, ExportedRunner
+from embodied.serving.exported_runner import EXPORT, ExportedRunner
 from embodied.serving.runner import Request
-from policies.latent_vla.tokenizer import byte_tokenizer
 from tests.checkpoints import THINKING, save_checkpoint, save_dataset
 
+pytestmark = pytest.mark.slow  # tracing takes torch ten seconds, be the policy ever so small
 ROOT = Path(__file__).parents[3]
 SHORT = {"chunk_size": 6, "n_action_steps": 2, "action_tokens": 2, "euler_steps": 2}
 STATEFUL = {
@@ -150,7 +149,6 @@ def test_sessions_of_the_export_decide_as_those_of_the_checkpoint(
     compare_sessions(thinking[0], thinking[1], mode)
 
 
-@pytest.mark.slow
 def test_history_and_memory_go_in_and_out_of_the_graph(tmp_path: Path, data: DatasetConfig) -> None:
     checkpoint = save_checkpoint(tmp_path / "checkpoint", **SHORT, **THINKING, **STATEFUL)
     config = config_for(checkpoint, data, modes="imagine")
@@ -202,35 +200,3 @@ def test_a_damaged_export_is_refused(thinking: tuple[Path, Path, dict], tmp_path
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=r"imagine.onnx: its SHA-256 differs .*: the export is damaged"):
         ExportedRunner(folder)
-
-
-def test_a_checkpoint_is_no_export(thinking: tuple[Path, Path, dict]) -> None:
-    with pytest.raises(UserError, match="is no exported policy"):
-        ExportedRunner(thinking[0])
-
-
-# --- spelling -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def spell() -> Callable[[list[str]], tuple[np.ndarray, np.ndarray]]:
-    return ByteTokenizer(offset=3, end=1, longest=64).encode
-
-
-def test_instructions_are_spelled_as_in_training(spell: Callable) -> None:
-    texts = ["reach", " öffne die  Schublade\n", "机器人", "a"]
-    tokens, mask = spell(texts)
-    expected = byte_tokenizer()(texts, padding="longest", return_tensors="np")
-    np.testing.assert_array_equal(tokens, expected["input_ids"])
-    np.testing.assert_array_equal(mask, expected["attention_mask"].astype(bool))
-
-
-def test_no_instruction_is_an_end_alone(spell: Callable) -> None:
-    tokens, mask = spell([""])
-    assert tokens.tolist() == [[1, 0]]
-    assert mask.tolist() == [[True, False]]
-
-
-def test_an_instruction_that_is_too_long_is_refused(spell: Callable) -> None:
-    with pytest.raises(UserError, match="instruction of 65 bytes: expected at most 64"):
-        spell(["x" * 64])
