@@ -14,11 +14,11 @@ import pytest
 
 from embodied.cli import main
 from embodied.errors import UserError
+from embodied.manifest import write_manifest
 from embodied.serving.client import PolicyClient
 from embodied.serving.config import ServeConfig, ServedPolicy
 from embodied.serving.serve import settings_of
 from embodied.serving.specification import from_checkpoint
-from embodied.training.checkpoint import write_manifest
 
 JOINTS = {"kind": "STATE", "shape": [2], "names": ["a.pos", "gripper.pos"], "min": [-9, 0], "max": [9, 100]}
 NOTED = {
