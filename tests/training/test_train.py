@@ -168,7 +168,7 @@ def test_a_checkpoint_is_complete_and_loads(
     assert provenance["dataset"]["episodes"] == 4
     assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     specification = json.loads((folder / "specification.json").read_text())
-    assert (specification["robot_type"], specification["rate_hz"]) == (None, 80)  # the data set names no robot
+    assert (specification["robot_type"], specification["rate_hz"]) == (None, 80)  # the data set names none
     assert specification["action"]["action"]["names"] == ["dx", "dy", "dz", "force"]
     assert len(specification["observation"]["observation.state"]["max"]) == 4
     assert specification["observation"]["observation.images.corner"]["shape"] == [3, 32, 32]
