@@ -39,6 +39,7 @@ class PointWorld(World):
             chunk_size=3,
             n_action_steps=3,
             imagines=description.get("imagines", True),
+            inverts=description.get("inverts", True),
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -53,6 +54,11 @@ class PointWorld(World):
 
     def describe(self, batch: dict[str, Tensor]) -> Tensor:
         return torch.ones(len(batch[CAMERA]), 1)
+
+    def inverse(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """A third of the way at each of three steps, as far as an action of at most 1 takes one."""
+        east = ((goal - latents)[:, 0] / 0.3).clamp(-1, 1).expand(-1, 3)
+        return torch.stack([east, torch.zeros_like(east)], dim=2)
 
     def imagine(self, batch: dict[str, Tensor], latents: Tensor, states: Tensor) -> Tensor:
         return latents[:, -1:] + self.stride * torch.arange(1, 3)[:, None, None]

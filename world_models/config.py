@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, fields
 from world_models.jepa import LossWeights
 from world_models.presets import PRESETS
 
+EPISODE_END = 1_000_000
+"""An offset behind every episode's end: windows stop there, at its last moment."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JEPAConfig:
@@ -17,8 +20,10 @@ class JEPAConfig:
     latent_heads: of the queries that read them; dim: width D of a token. history: moments T that are seen,
     `chunk_steps` environment steps apart; rollout_steps: predictions N in a row, each for the `chunk_steps` h
     actions of a chunk; dynamics_depth, dynamics_heads: of the dynamics' transformer; goal_dim: width G of the
-    instruction's vector; directions: random projections of SIGReg; teacher: a timm model whose features are
-    regressed from the latents, or `none`; teacher_pretrained: download its weights, random ones otherwise;
+    instruction's vector; directions: random projections of SIGReg; inverse_dynamics: whether it learns too
+    which chunk leads from a scene towards a later one of its episode, the last one included; teacher: a timm
+    model whose features are regressed from the latents, or `none`; teacher_pretrained: download its weights,
+    random ones otherwise;
     loss_weights, teacher_loss_weight: of each part of the loss.
     """
 
@@ -35,6 +40,7 @@ class JEPAConfig:
     goal_dim: int = 64
     max_instruction_bytes: int = 256
     directions: int = 64
+    inverse_dynamics: bool = False
     loss_weights: LossWeights = field(default_factory=LossWeights)
     teacher: str = "none"
     teacher_pretrained: bool = True
@@ -61,8 +67,12 @@ class JEPAConfig:
 
     @property
     def observation_delta_indices(self) -> list[int]:
-        """Offsets of the T + N moments in environment steps, the oldest first; the present is 0."""
-        return [self.chunk_steps * step for step in range(1 - self.history, self.rollout_steps + 1)]
+        """Offsets of the T + N moments in environment steps, the oldest first; the present is 0.
+
+        With inverse dynamics the episode's last moment comes behind them.
+        """
+        moments = [self.chunk_steps * step for step in range(1 - self.history, self.rollout_steps + 1)]
+        return [*moments, EPISODE_END] if self.inverse_dynamics else moments
 
     @property
     def action_delta_indices(self) -> list[int]:

@@ -17,6 +17,7 @@ from world_models.config import JEPAConfig, Sizes
 from world_models.dynamics import LatentDynamics
 from world_models.encoders import VisualEncoder
 from world_models.instructions import InstructionEncoder
+from world_models.inverse import InverseDynamics, inverse_loss
 from world_models.jepa import LatentWorldModel, Trajectory
 from world_models.outcomes import OutcomeHeads, Outcomes
 from world_models.transformer import masked_mse
@@ -28,7 +29,9 @@ class Clip:
 
     images: (B, T + N, V, 3, H, W) in [0, 1]; chunks: (B, N, h, A), between the present and the N moments
     after it; is_pad: (B, N) bool, true behind an episode's end; instruction: ids and their mask, (B, L) each;
-    outcomes: what the N moments amount to; teacher: its features of the images, (B, T + N, V, F), or None.
+    outcomes: what the N moments amount to; teacher: its features of the images, (B, T + N, V, F), or None;
+    ending: (B, V, 3, H, W), where the episode ends, and is_step_pad: (B, N, h) bool, steps behind it, for
+    inverse dynamics.
     """
 
     images: Tensor
@@ -37,6 +40,8 @@ class Clip:
     instruction: tuple[Tensor, Tensor]
     outcomes: Outcomes
     teacher: Tensor | None = None
+    ending: Tensor | None = None
+    is_step_pad: Tensor | None = None
 
 
 class JEPA(nn.Module):
@@ -74,6 +79,16 @@ class JEPA(nn.Module):
             ),
             directions=config.directions,
         )
+        self.inverse = None
+        if config.inverse_dynamics:
+            if not sizes.action_dim:
+                raise ValueError("--model.inverse_dynamics=true: expected data with actions")
+            self.inverse = InverseDynamics(
+                tokens=config.num_latents,
+                dim=config.dim,
+                chunk_steps=config.chunk_steps,
+                action_dim=sizes.action_dim,
+            )
         flat = config.num_latents * config.dim
         self.teacher_head = nn.Linear(flat, sizes.cameras * sizes.teacher_dim) if sizes.teacher_dim else None
 
@@ -108,7 +123,11 @@ class JEPA(nn.Module):
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted loss of a clip, a scalar, and its parts as detached metrics."""
         config = self.config
-        latents = self.encode(clip.images)
+        if clip.ending is None:
+            latents, ending = self.encode(clip.images), None
+        else:
+            latents = self.encode(torch.cat([clip.images, clip.ending.unsqueeze(1)], dim=1))
+            latents, ending = latents[:, :-1], latents[:, -1]
         seen = Trajectory(
             history=latents[:, : config.history],
             chunks=clip.chunks,
@@ -118,9 +137,24 @@ class JEPA(nn.Module):
             outcomes=clip.outcomes,
         )
         loss, metrics = self.model.loss(seen, config.loss_weights)
+        if self.inverse is not None and ending is not None:
+            error = self._inverse_loss(self.inverse, clip, latents[:, config.history - 1 :], ending)
+            loss = loss + config.loss_weights.inverse * error
+            metrics["inverse_loss"] = error.detach()
         if self.teacher_head is None or clip.teacher is None:
             return loss, metrics
         regressed = self.teacher_head(latents.flatten(2)).unflatten(2, clip.teacher.shape[2:])
         past = clip.is_pad.new_zeros(len(latents), config.history)
         error = masked_mse(regressed, clip.teacher, torch.cat([past, clip.is_pad], dim=1))
         return loss + config.teacher_loss_weight * error, {**metrics, "teacher_loss": error.detach()}
+
+    def _inverse_loss(self, inverse: InverseDynamics, clip: Clip, moments: Tensor, ending: Tensor) -> Tensor:
+        """From the present to each later moment (B, 1 + N, K, D) and to the episode's end (B, K, D)."""
+        assert clip.is_step_pad is not None
+        goals = torch.cat([moments[:, 1:], ending.unsqueeze(1)], dim=1)
+        count = goals.shape[1]
+        present, chunk, is_pad = (
+            first.repeat_interleave(count, dim=0)
+            for first in (moments[:, 0], clip.chunks[:, 0], clip.is_step_pad[:, 0])
+        )
+        return inverse_loss(inverse(present, goals.flatten(0, 1)), chunk, is_pad)

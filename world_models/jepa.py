@@ -52,6 +52,7 @@ class LossWeights:
     success: float = 0.1
     value: float = 0.5
     state: float = 0.1
+    inverse: float = 1.0
 
 
 class LatentWorldModel(nn.Module):

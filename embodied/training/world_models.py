@@ -183,21 +183,23 @@ def description(model: JEPA, features: WorldModelFeatures) -> dict[str, Any]:
 def cut_clip(batch: Batch, config: JEPAConfig, features: WorldModelFeatures) -> Clip:
     """A clip, without a teacher, from a normalised batch of windows (those of `features.delta_indices`)."""
     images = stack_cameras([batch[key] for key in features.cameras])
-    size, moments = images.shape[:2]
     history, steps, chunk_steps = config.history, config.rollout_steps, config.chunk_steps
+    size, moments = len(images), history + steps
     # A data set without proprioception has a state of no numbers, one without actions actions of none.
     state = images.new_zeros(size, moments, 0)
     if features.state_dim:
-        state = batch[OBS_STATE].reshape(size, moments, -1)
+        state = batch[OBS_STATE].reshape(size, images.shape[1], -1)[:, :moments]
     chunks = images.new_zeros(size, steps, chunk_steps, 0)
     if features.action_dim:
         chunks = batch[ACTION].reshape(size, steps, chunk_steps, -1)
     scale = torch.tensor(features.reward_scale, device=images.device)
     outcomes = future_outcomes({**batch, OBS_STATE: state}, history, chunk_steps, scale)
     return Clip(
-        images=images,
+        images=images[:, :moments],
         chunks=chunks,
-        is_pad=batch[f"{features.cameras[0]}_is_pad"][:, history:],
+        is_pad=batch[f"{features.cameras[0]}_is_pad"][:, history:moments],
         instruction=(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK].bool()),
         outcomes=outcomes if features.state_dim else dataclasses.replace(outcomes, state=None),
+        ending=images[:, -1] if config.inverse_dynamics else None,
+        is_step_pad=batch[f"{ACTION}_is_pad"].reshape(size, steps, -1) if config.inverse_dynamics else None,
     )

@@ -15,6 +15,9 @@ GOALS = ("image", "imagined", "none")
 """Where to: what the cameras shall see, what the world model's policy imagines from the instruction, or to
 wherever reward and value are foreseen."""
 
+BEGINNINGS = ("data", "inverse")
+"""Where a search begins: at the data's mean action, or at what the world model's inverse dynamics do."""
+
 NOT_TRAINED = (
     "--policy.type=latent_mpc: plans over a world model and is not trained: expected to train that, "
     "then --policy.world_model_path"
@@ -37,7 +40,7 @@ class WorldSpecification:
     """What a world model fixes for whoever plans over it.
 
     history: T moments, n_action_steps environment steps apart; chunk_size: h; imagines: whether it can
-    imagine scenes from an instruction.
+    imagine scenes from an instruction; inverts: whether it has inverse dynamics.
     """
 
     input_features: dict[str, PolicyFeature]
@@ -46,6 +49,7 @@ class WorldSpecification:
     chunk_size: int
     n_action_steps: int
     imagines: bool
+    inverts: bool
 
 
 @PreTrainedConfig.register_subclass("latent_mpc")
@@ -66,7 +70,8 @@ class LatentMPCConfig(PreTrainedConfig):
     are planned, n_action_steps are executed before the next look; candidates, iterations, elites, min_std,
     kept, colour, temperature, step_size: see `PlannerConfig`; start_std: spread of the first candidates;
     action_limit: bound on actions, both in units of normalised actions; the data's own range binds as well;
-    warm_start: go on from the rest of the plan before, where more is planned than executed.
+    begin: see `BEGINNINGS`; warm_start: go on from the rest of the plan before, where more is planned than
+    executed and nothing better is at hand.
     """
 
     world_model_path: Path | None = None
@@ -93,13 +98,14 @@ class LatentMPCConfig(PreTrainedConfig):
     step_size: float = 0.1
     start_std: float = 1.0
     action_limit: float = 3.0
+    begin: str = "data"
     warm_start: bool = True
 
     push_to_hub: bool = False  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, expected in {"goal": GOALS, "goal_over": OVER}.items():
+        for name, expected in {"goal": GOALS, "goal_over": OVER, "begin": BEGINNINGS}.items():
             if getattr(self, name) not in expected:
                 raise ValueError(
                     f"--policy.{name}={getattr(self, name)}: expected one of {', '.join(expected)}"
@@ -110,16 +116,22 @@ class LatentMPCConfig(PreTrainedConfig):
         for name in ("start_std", "action_limit", "plan_chunks"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--policy.{name}={getattr(self, name)}: expected more than 0")
-        if self.goal == "none" and not self.reads_outcomes:
-            raise ValueError(
-                "--policy.goal=none: expected --policy.reward_weight or --policy.value_weight above 0"
-            )
+        if self.goal == "none":
+            self._validate_goalless()
         try:
             make_planner(self.planner, self.search)
         except ValueError as error:
             raise ValueError(f"--policy.{error}") from error
         if self.chunk_size:
             self._validate_steps()
+
+    def _validate_goalless(self) -> None:
+        if not self.reads_outcomes:
+            raise ValueError(
+                "--policy.goal=none: expected --policy.reward_weight or --policy.value_weight above 0"
+            )
+        if self.begin == "inverse":
+            raise ValueError("--policy.begin=inverse: expected --policy.goal=image, found none")
 
     def _validate_steps(self) -> None:
         planned = self.plan_chunks * self.chunk_size
@@ -134,6 +146,11 @@ class LatentMPCConfig(PreTrainedConfig):
             raise ValueError(
                 "--policy.goal=imagined: the world model imagines nothing: expected one trained with "
                 "--policy.imagination=latent and without memory"
+            )
+        if self.begin == "inverse" and not specification.inverts:
+            raise ValueError(
+                "--policy.begin=inverse: the world model has no inverse dynamics: expected one trained with "
+                "--model.inverse_dynamics=true"
             )
         self.world_model = world_model
         self.input_features = dict(specification.input_features)
@@ -155,7 +172,11 @@ class LatentMPCConfig(PreTrainedConfig):
     @property
     def goes_on(self) -> bool:
         """Whether a search starts from the one before."""
-        return self.warm_start and self.n_action_steps < self.plan_chunks * self.chunk_size
+        return (
+            self.warm_start
+            and self.begin == "data"
+            and self.n_action_steps < self.plan_chunks * self.chunk_size
+        )
 
     @property
     def plan_shape(self) -> tuple[int, int, int]:

@@ -166,6 +166,8 @@ class LatentMPCPolicy(PreTrainedPolicy):
                     f"a batch of {rows} after one of {len(self._previous)}: expected reset() in between"
                 )
             mean = centre + shift(self._previous, config.n_action_steps, torch.zeros_like(centre))
+        if config.begin == "inverse":
+            mean = self._invert(situation)
         low, high = self.bounds.clamp(-config.action_limit, config.action_limit)
         start = Start(
             mean=mean,
@@ -174,6 +176,17 @@ class LatentMPCPolicy(PreTrainedPolicy):
             high=centre + high,
         )
         return planner.plan(partial(self._cost, situation), start, noise)
+
+    def _invert(self, situation: Situation) -> Tensor:
+        """What the world model's inverse dynamics do from here and from where that leads, (B, N, h, A)."""
+        assert situation.goal is not None
+        history, chunks = situation.history, []
+        for step in range(self.config.plan_chunks):
+            goal = situation.goal[:, min(step, situation.goal.shape[1] - 1)]
+            chunks.append(self.world.inverse(history[:, -1], goal))
+            foreseen = self.world.rollout(history, chunks[-1].unsqueeze(1))
+            history = torch.cat([history[:, 1:], foreseen], dim=1)
+        return torch.stack(chunks, dim=1)
 
     def _cost(self, situation: Situation, candidates: Tensor) -> Tensor:
         """(B, C) of candidates (B, C, N, h, A)."""

@@ -51,6 +51,13 @@ class World(nn.Module, abc.ABC):
         """The instruction as the outcome heads take it, (B, G)."""
 
     @abc.abstractmethod
+    def inverse(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """The chunk (B, h, A) that leads towards a goal; latents, goal: (B, K, D).
+
+        Only where the specification says that it inverts.
+        """
+
+    @abc.abstractmethod
     def imagine(self, batch: dict[str, Tensor], latents: Tensor, states: Tensor) -> Tensor:
         """Scenes that follow the instruction, a chunk apart: (B, N, K, D).
 
@@ -85,6 +92,7 @@ class LatentVLAWorld(World):
             chunk_size=config.chunk_size,
             n_action_steps=config.n_action_steps,
             imagines=imagines,
+            inverts=False,
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -102,6 +110,10 @@ class LatentVLAWorld(World):
     def describe(self, batch: dict[str, Tensor]) -> Tensor:
         """See `World`."""
         return self.foresight.goal(self.backbone, self._read(batch))
+
+    def inverse(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Raise ValueError: its action head is told what to do in words."""
+        raise ValueError("a latent_vla has no inverse dynamics: expected a world model trained alone")
 
     def imagine(self, batch: dict[str, Tensor], latents: Tensor, states: Tensor) -> Tensor:
         """See `World`."""
@@ -140,6 +152,7 @@ class JEPAWorld(World):
             chunk_size=model.config.chunk_steps,
             n_action_steps=model.config.chunk_steps,
             imagines=False,
+            inverts=model.inverse is not None,
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -157,6 +170,11 @@ class JEPAWorld(World):
     def describe(self, batch: dict[str, Tensor]) -> Tensor:
         """See `World`."""
         return self.model.goal(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK].bool())
+
+    def inverse(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """See `World`."""
+        assert self.model.inverse is not None
+        return self.model.inverse(latents, goal)
 
     def imagine(self, batch: dict[str, Tensor], latents: Tensor, states: Tensor) -> Tensor:
         """Raise ValueError: it knows what follows actions, not what an instruction asks for."""

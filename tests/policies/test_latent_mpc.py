@@ -95,6 +95,14 @@ def test_a_penalty_holds_plans_near_the_data():
     assert torch.allclose(plan[0, :, 1], torch.tensor(0.0), atol=0.1)
 
 
+def test_inverse_dynamics_give_the_plan_where_nothing_is_searched():
+    """0.5 east in two chunks: 0.3, which is the most that one can do, then the 0.2 that are left."""
+    policy = make_point_policy(begin="inverse", plan_chunks=2, iterations=1, start_std=1e-6)
+    plan = policy.predict_action_chunk(look(0.0, goals=(0.5,)))
+    assert moved(plan[:, :3]) == pytest.approx(0.3, abs=1e-4)
+    assert moved(plan) == pytest.approx(0.5, abs=1e-4)
+
+
 def test_the_next_search_goes_on_from_the_rest_of_the_plan():
     """Two draws at a time find little; what they found stays."""
     few = {"candidates": 4, "iterations": 1, "elites": 2, "start_std": 0.4, "plan_chunks": 3}
@@ -189,6 +197,12 @@ def test_another_batch_without_a_reset_is_refused():
         ({"action_limit": 0.0}, r"--policy.action_limit=0\.0: expected more than 0"),
         ({"n_action_steps": 4}, "--policy.n_action_steps=4: expected 1 to 3"),
         ({"goal": "imagined", "world": {"imagines": False}}, "--policy.goal=imagined: the world model"),
+        ({"begin": "end"}, "--policy.begin=end: expected one of data, inverse"),
+        ({"begin": "inverse", "world": {"inverts": False}}, "--policy.begin=inverse: the world model has no"),
+        (
+            {"begin": "inverse", "goal": "none", "value_weight": 1.0},
+            "begin=inverse: expected --policy.goal=image",
+        ),
         ({"world": {"type": "globe"}}, "a checkpoint of type globe: expected a world model in"),
     ],
 )

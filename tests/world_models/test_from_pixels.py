@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from world_models.config import JEPAConfig, Sizes
+from world_models.config import EPISODE_END, JEPAConfig, Sizes
 from world_models.from_pixels import JEPA, Clip
 from world_models.instructions import InstructionEncoder
 from world_models.jepa import LossWeights
@@ -65,6 +65,37 @@ def test_weights_scale_the_parts_of_the_loss() -> None:
     )
 
 
+def with_ending(clip: Clip) -> Clip:
+    """Of three steps to the first moment, the last lies behind the episode's end."""
+    is_step_pad = torch.tensor([[False, False, True], [True, True, True]]).expand(3, 2, 3)
+    return dataclasses.replace(clip, ending=clip.images[:, 0].flip(0), is_step_pad=is_step_pad)
+
+
+def test_inverse_dynamics_learn_the_chunk_up_to_the_episodes_end() -> None:
+    """One batch is learnt by heart but for the third step, of which nobody knows what it was."""
+    weights = LossWeights(dynamics=0, sigreg=0, reward=0, success=0, value=0, state=0)
+    model, clip = make(inverse_dynamics=True, loss_weights=weights), with_ending(make_clip())
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss, _ = model.loss(clip)
+        loss.backward()
+        optimizer.step()
+    assert model.inverse is not None
+    assert clip.ending is not None
+    present, later = model.encode(clip.images[:, 0]), model.encode(clip.images[:, 1])
+    for goal in (later, model.encode(clip.ending)):
+        found = model.inverse(present, goal)
+        assert torch.allclose(found[:, :2], clip.chunks[:, 0, :2], atol=0.2)
+        assert not torch.allclose(found[:, 2], clip.chunks[:, 0, 2], atol=0.2)
+
+
+def test_inverse_dynamics_need_actions() -> None:
+    sizes = Sizes(cameras=2, action_dim=0, state_dim=5, vocabulary=259)
+    with pytest.raises(ValueError, match=r"--model.inverse_dynamics=true: expected data with actions"):
+        JEPA(config(inverse_dynamics=True), sizes)
+
+
 def test_moments_are_encoded_one_by_one() -> None:
     model, images = make(), make_clip().images
     assert torch.allclose(model.encode(images)[1, 2], model.encode(images[:, 2])[1], atol=1e-5)
@@ -76,6 +107,7 @@ def test_every_offset_is_in_environment_steps() -> None:
     assert offsets.observation_delta_indices == [-4, 0, 4, 8, 12]
     assert offsets.action_delta_indices == list(range(12))
     assert offsets.reward_delta_indices == [3, 7, 11]
+    assert config(chunk_steps=3, inverse_dynamics=True).observation_delta_indices == [0, 3, 6, EPISODE_END]
 
 
 @pytest.mark.parametrize(
