@@ -139,6 +139,14 @@ VERBS = {
         renders=False,
         overrides="policy",
     ),
+    "chaos": Verb(
+        summary="kill and freeze server, network, client or robot in simulation: does the arm hold in time?",
+        config="embodied.chaos.config:ChaosConfig",
+        function="embodied.chaos.chaos:chaos",
+        example="--null --robot.type=sim_so101 --output_dir=runs/chaos",
+        registers=ROBOTS,
+        overrides="policy",
+    ),
     "export": Verb(
         summary="a checkpoint as ONNX graphs, compared with it, that run without torch and lerobot",
         config="embodied.export.config:ExportConfig",
@@ -277,7 +285,8 @@ def _parse(verb: Verb, args: Sequence[str]) -> Any:
     if verb.overrides is None:
         return parse_flags(config_class, args, choice_defaults=CHOICE_DEFAULTS)
     group = f"{verb.overrides}."
-    known = {flag.name for flag in list_flags(config_class, {}, choice_defaults=CHOICE_DEFAULTS)}
+    flags = list_flags(config_class, {}, choice_defaults=CHOICE_DEFAULTS, is_whole=False)
+    known = {flag.name for flag in flags}
     own, handed_on = [], []
     for name, value in split_args(args).items():
         is_own = not name.startswith(group) or name in known
@@ -351,7 +360,8 @@ def _overview() -> str:
 
 
 def _help(name: str, verb: Verb, args: Sequence[str]) -> str:
-    flags = list_flags(_config_class(verb), split_args(args), choice_defaults=CHOICE_DEFAULTS)
+    values = split_args(args)
+    flags = list_flags(_config_class(verb), values, choice_defaults=CHOICE_DEFAULTS, is_whole=False)
     flags = [flag for flag in flags if not flag.name.endswith("_overrides")]
     word = f" {verb.word.partition('.')[0].upper()}" if verb.word else ""
     sections = [f"usage: embodied {name}{word} [--flag=value ...]\n\n{verb.summary}"]

@@ -113,8 +113,12 @@ def list_flags(
     *,
     choice_defaults: Mapping[str, str] | None = None,
     prefix: str = "",
+    is_whole: bool = True,
 ) -> list[Flag]:
-    """Every flag of `config_class`, with the fields of the choices that `values` name and no others."""
+    """Every flag of `config_class`, with the fields of the choices that `values` name and no others.
+
+    is_whole: whether `values` has to name every choice that has no default; otherwise these are listed alone.
+    """
     found: list[Flag] = []
     for field, kind, nested in _fields(config_class):
         name, default = prefix + field.name, _default(field)
@@ -122,14 +126,18 @@ def list_flags(
             found.append(Flag(name=name, kind=kind, default=default, owner=config_class))
             continue
         is_used = _is_used(field, prefix, values)
-        chosen = nested
+        chosen: type | None = nested
         if _is_choice(nested):
-            chosen = _choose(nested, name, values, choice_defaults or {}) if is_used else None
+            is_named = f"{name}.type" in values or name in (choice_defaults or {})
+            is_made = is_used and (is_whole or is_named)
+            chosen = _choose(nested, name, values, choice_defaults or {}) if is_made else None
             choices = Literal[tuple(sorted(nested.get_known_choices()))]  # type: ignore[valid-type]
             default_type = (choice_defaults or {}).get(name)
             found.append(Flag(name=f"{name}.type", kind=choices, default=default_type, owner=config_class))
         if chosen is not None:
-            inner = list_flags(chosen, values, choice_defaults=choice_defaults, prefix=f"{name}.")
+            inner = list_flags(
+                chosen, values, choice_defaults=choice_defaults, prefix=f"{name}.", is_whole=is_whole
+            )
             found += inner if is_used else [flag for flag in inner if not flag.required]
     return found
 

@@ -155,7 +155,7 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
     [
         (
             ["trian"],
-            "quickstart, collect, inspect, train, evaluate, compare, imagine, run, serve, export, report, "
+            "quickstart, collect, inspect, train, evaluate, compare, imagine, run, serve, chaos, export, report, "
             "doctor, bench",
         ),
         (["bench"], "bench envs, bench loader, bench infer"),

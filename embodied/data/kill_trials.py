@@ -6,12 +6,11 @@ that was on the disk before the signal, each equal to that of an undisturbed run
 the same command has to end with the very same files.
 """
 
-import multiprocessing
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,11 +21,11 @@ import torch
 from datasets import config as datasets_config
 from lerobot.datasets import LeRobotDataset
 
-from embodied.cli import main
 from embodied.data.claim import NOTE
 from embodied.data.commit import COMMITTED, PENDING, is_unfinished
 from embodied.data.dataset import fingerprint
 from embodied.data.writer import count_episodes
+from embodied.forked import start_command
 
 SIGNS = {"episode": NOTE, "writing": PENDING, "committing": COMMITTED}
 """What has to be in the folder when a moment begins, beside enough episodes."""
@@ -110,19 +109,8 @@ def try_moment(moment: Moment, flags: Sequence[str], root: Path, reference: Path
 
 
 def _start(flags: Sequence[str], root: Path) -> BaseProcess:
-    multiprocessing.set_forkserver_preload([__name__, "embodied.data.collect"])
-    process = multiprocessing.get_context("forkserver").Process(target=_collect, args=(list(flags), root))
-    process.start()
-    return process
-
-
-def _collect(flags: list[str], root: Path) -> None:
-    """The command, in a session of its own, in which whatever it starts can be found."""
-    os.setsid()
-    with root.with_name(f"{root.name}.log").open("ab") as log:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(log.fileno(), stream.fileno())
-    sys.exit(main(["collect", *flags, f"--dataset.root={root}"]))
+    args = ["collect", *flags, f"--dataset.root={root}"]
+    return start_command(args, root.with_name(f"{root.name}.log"), [__name__, "embodied.data.collect"])
 
 
 def _wait_for(process: BaseProcess, is_reached: Callable[[], bool]) -> None:
@@ -150,14 +138,18 @@ def _is_beginning_of(root: Path, reference: Path) -> bool:
     """Whether LeRobot opens `root` and finds there the first episodes of `reference`, frame by frame."""
     if not count_episodes(root):
         return True
-    with tempfile.TemporaryDirectory() as cache:
-        datasets_config.HF_DATASETS_CACHE = Path(cache)
-        mine, whole = (
-            LeRobotDataset("local/killed", root, video_backend="pyav") for root in (root, reference)
-        )
+    with opened(root, reference) as (mine, whole):
         return mine.num_episodes <= whole.num_episodes and all(
             _equal(mine[i], whole[i]) for i in range(mine.num_frames)
         )
+
+
+@contextmanager
+def opened(*roots: Path) -> Iterator[list[LeRobotDataset]]:
+    """Data sets as stock LeRobot opens them, without what it remembers of the folder's earlier states."""
+    with tempfile.TemporaryDirectory() as cache:
+        datasets_config.HF_DATASETS_CACHE = Path(cache)
+        yield [LeRobotDataset("local/killed", root, video_backend="pyav") for root in roots]
 
 
 def _equal(one: Any, other: Any) -> bool:

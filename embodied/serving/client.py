@@ -40,6 +40,14 @@ from embodied.serving.wire import (
 CLOSE_SECONDS = 0.2
 """How long a farewell may take; the server forgets a session whose connection is gone."""
 
+CONNECT_SECONDS = 1.0
+"""Until a connection that has not come about is tried anew: TCP's own retries wait ever longer, so that it
+would come long after the network is back."""
+
+PONG_SECONDS = 0.5
+"""Until a server that owes an answer and does not return a ping either is taken to be gone. It returns pings
+however long inference takes; TCP would go on trying for a quarter of an hour."""
+
 MAX_ANSWER = 1 << 20
 """Bytes; a chunk of 1000 steps of 64 joints, the largest that a specification allows, takes half."""
 
@@ -76,7 +84,7 @@ class PolicyClient:
         ca: Path | None = None,
         timeout: float = 5.0,
     ) -> None:
-        """Connect and agree, within `timeout` seconds.
+        """Connect, within `CONNECT_SECONDS`, and agree, within `timeout` seconds.
 
         url: `ws://127.0.0.1:8000`, or `wss://...` elsewhere; robot: what it offers and insists on; mode: how
         to decide, the server's choice if empty; token: as the server has it; ca: certificate to trust for a
@@ -95,7 +103,7 @@ class PolicyClient:
         self._socket: ClientConnection | None = None
         self._thread.start()
         try:
-            self._socket = self._wait(_connect(url, token, context), timeout)
+            self._socket = self._wait(_connect(url, token, context), min(timeout, CONNECT_SECONDS))
             self.offer = self._wait(self._agree(Hello(mode=mode, expects=robot)), timeout)
             self._limit = answer_limit(self.offer.specification)
             line = mismatch(self.offer.specification, robot)  # the server has looked as well
@@ -103,7 +111,7 @@ class PolicyClient:
                 raise UserError(line)
         except TimeoutError as error:
             self.close()
-            raise Disconnected(f"{url}: no answer within {timeout:g} s") from error
+            raise Disconnected(f"{url}: no answer in time") from error
         except BaseException:
             self.close()
             raise
@@ -127,7 +135,7 @@ class PolicyClient:
 
         Raises:
             Refused: with code `expired` if the deadline passed, there or here; after it, asking goes on.
-            Disconnected: the connection is gone.
+            Disconnected: the connection is gone, or nothing comes over it any more.
         """
         self._sequence += 1
         request = Request(
@@ -143,9 +151,9 @@ class PolicyClient:
         try:
             return self._wait(self._answer(ask), deadline)
         except TimeoutError as error:
-            if self._connection.transport.get_write_buffer_size():
+            if not self._is_alive():
                 self.close()
-                raise Disconnected("the server does not read what it is sent") from error
+                raise Disconnected(f"no answer within {deadline:g} s, nor to a ping") from error
             raise Refused("expired", f"no answer within {deadline:g} s") from error
 
     def close(self) -> None:
@@ -153,7 +161,7 @@ class PolicyClient:
         if self._loop.is_closed():
             return
         if self._socket is not None:
-            self._wait(self._socket.close(), None)
+            self._wait(_say_goodbye(self._socket), None)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -171,6 +179,14 @@ class PolicyClient:
         if self._socket is None or self._loop.is_closed():
             raise Disconnected("this session has ended")
         return self._socket
+
+    def _is_alive(self) -> bool:
+        """Whether the server returns a ping, behind all that it was sent before."""
+        try:
+            self._wait(_ping(self._connection), PONG_SECONDS)
+        except (OSError, WebSocketException):  # TimeoutError too
+            return False
+        return True
 
     def _wait[T](self, work: Coroutine[Any, Any, T], seconds: float | None) -> T:
         """Have the other thread do it; TimeoutError after `seconds`."""
@@ -232,6 +248,18 @@ def _context(url: str, ca: Path | None) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
         raise UserError(f"{ca}: expected a certificate file: {error}") from error
+
+
+async def _ping(connection: ClientConnection) -> None:
+    await (await connection.ping())
+
+
+async def _say_goodbye(connection: ClientConnection) -> None:
+    """Close; abort where that cannot even be sent, as the library waits for ever to send it."""
+    try:
+        await asyncio.wait_for(connection.close(), 2 * CLOSE_SECONDS)
+    except TimeoutError:
+        connection.transport.abort()
 
 
 async def _connect(url: str, token: str | None, context: ssl.SSLContext | None) -> ClientConnection:

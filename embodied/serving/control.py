@@ -87,6 +87,11 @@ class Controller:
         if self.state is State.RUN:
             self._enter(State.DEGRADED, now, reason)
 
+    @property
+    def looked(self) -> float | None:
+        """When the look was taken that the last decision that counts was made on; None before the first."""
+        return None if self._decided is None else self._decided.taken
+
     def look(self, now: float) -> Look:
         """Mark an observation that is taken now and will be decided on."""
         return Look(taken=now, begin=self.queue.consumed)

@@ -61,6 +61,21 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What was done at one tick. time, sent: when it began, and when the command (A,) was made; looked: when
+    the look was taken on which the present actions were decided; left: how many of them are still to come.
+    """
+
+    time: float
+    sent: float
+    state: State
+    reason: str
+    looked: float | None
+    left: int
+    command: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Asking:
     """When and how to ask. task: instruction; sync: ask only when all actions are carried out; continues:
     whether the policy is told what is left of the chunk before.
@@ -97,13 +112,16 @@ class ControlLoop:
         clock: Callable[[], float],
         sleep: Callable[[float], object],
         record: Callable[[Frame], object] | None = None,
+        log: Callable[[Tick], object] | None = None,
     ) -> None:
-        """robot_specification: names of its state and action, in order, and its cameras."""
+        """robot_specification: names of its state and action, in order, and its cameras. record: is given
+        what an episode consists of; log: what was done at every tick, in episodes and between them.
+        """
         self._robot, self._offers = robot, robot_specification
         self.is_started = self.stands = False
         """stands: whether the last command was the one before."""
         self.controller, self._safety, self._asker, self._asking = controller, safety, asker, asking
-        self._clock, self._sleep, self.record = clock, sleep, record
+        self._clock, self._sleep, self.record, self._log = clock, sleep, record, log
         self._latency, self.counts = Latency(), Counts()
         self._policy: Specification | None = None
         self._pending: Question | None = None
@@ -161,6 +179,21 @@ class ControlLoop:
             self.counts.flags[flag] = self.counts.flags.get(flag, 0) + 1
         if self.record is not None and seen is not None:
             self.record(Frame(seen=seen, command=command, decided=action is not None))
+        if self._log is not None:
+            self._log(self._tick(now, command))
+
+    def _tick(self, now: float, command: np.ndarray) -> Tick:
+        controller = self.controller
+        assert self._sent is not None, "start comes first"
+        return Tick(
+            time=now,
+            sent=self._sent,
+            state=controller.state,
+            reason=controller.history[-1].reason if controller.history else "",
+            looked=controller.looked,
+            left=len(controller.queue),
+            command=command,
+        )
 
     def _command(self, action: np.ndarray | None, seen: dict[str, Any] | None) -> tuple[np.ndarray, Any]:
         now = self._clock()

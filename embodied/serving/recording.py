@@ -47,6 +47,11 @@ class EpisodeRecorder:
         """Episodes on the disk."""
         return self._writer.num_episodes
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of the running episode."""
+        return len(self._rows)
+
     def add(self, frame: Frame) -> None:
         """Keep a frame of the running episode."""
         state = np.array([frame.seen[name] for name in self._robot.state.names], np.float32)

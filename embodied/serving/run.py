@@ -8,7 +8,7 @@ import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from embodied.serving.runners import find_target
 from embodied.serving.safety import SafetyFilter
 from embodied.serving.self_collision import MujocoCollisions
 from embodied.serving.specification import Signals, Specification, robot_unit
+from embodied.serving.tick_log import TickLog
 from embodied.training.interruption import StopRequest
 
 BRAKING_SECONDS = 2.0
@@ -50,13 +51,15 @@ def run(config: RunConfig) -> dict[str, Any]:
     asker.start()
     try:
         policy = _agreed(asker, config)
-        loop = _make_loop(config, robot, offers, policy, safety, asker)
-        recorder = None if config.record is None else EpisodeRecorder(config.record, offers, task=config.task)
-        with (
-            _connected(robot),
-            nullcontext() if recorder is None else closing(recorder),
-            StopRequest() as stop,
-        ):
+        with ExitStack() as stack:
+            log = None if config.tick_log is None else stack.enter_context(TickLog(config.tick_log))
+            loop = _make_loop(config, robot, offers, policy, safety, asker, log)
+            recorder = None
+            if config.record is not None:
+                recorder = EpisodeRecorder(config.record, offers, task=config.task)
+                stack.enter_context(closing(recorder))
+            stack.enter_context(_connected(robot))
+            stop = stack.enter_context(StopRequest())
             episodes = _drive(config, robot, loop, recorder, lambda: stop.requested)
     except ConnectionError as error:
         raise UserError(f"--robot.type={robot.name}: the robot cannot be reached: {error}") from error
@@ -140,20 +143,25 @@ def _make_loop(
     policy: Specification,
     safety: SafetyFilter,
     asker: Asker,
+    log: TickLog | None,
 ) -> ControlLoop:
     overdue = config.overdue or 1.5 * policy.n_action_steps / offers.fps
     stale = config.stale or max(overdue, policy.chunk_size / offers.fps + overdue)
     is_sync = config.chunking == SYNC
     queue = ActionQueue(MERGES["rtc" if is_sync else config.chunking])
+    patience = Patience(overdue=overdue, stale=stale)
+    if log is not None:
+        log.start(time.monotonic(), offers.fps, patience)
     return ControlLoop(
         robot,
         offers,
-        controller=Controller(queue, Patience(overdue=overdue, stale=stale)),
+        controller=Controller(queue, patience),
         safety=safety,
         asker=asker,
         asking=Asking(task=config.task, sync=is_sync, continues=config.chunking == "rtc"),
         clock=time.monotonic,
         sleep=time.sleep,
+        log=None if log is None else log.add,
     )
 
 
@@ -189,12 +197,18 @@ def _drive(
                 loop.start()
             loop.begin_episode()
             episodes.append(_episode(config, loop, recorder, stopped))
-            print(f"episode {index}: {episodes[-1]['outcome']}, {episodes[-1]['holds']} holds")
+            print(f"episode {index}: {_described(episodes[-1])}", flush=True)
     finally:
         if loop.is_started:
             loop.controller.stop(time.monotonic(), "the end")
             loop.run(BRAKING_SECONDS, until=lambda: loop.stands)
     return episodes
+
+
+def _described(episode: dict[str, Any]) -> str:
+    """In a line; that frames are written is not said before it is true."""
+    written = f", {episode['frames']} frames written" if "frames" in episode else ""
+    return f"{episode['outcome']}, {episode['holds']} holds{written}"
 
 
 def _episode(
@@ -209,7 +223,9 @@ def _episode(
     events = loop.controller.history[before:]
     holds = [event for event in events if event.state is State.HOLD]
     is_interrupted = bool(holds) and config.chunking != SYNC
+    frames = {}
     if recorder is not None:
+        frames["frames"] = recorder.num_frames
         written = recorder.end_episode(interrupted=is_interrupted)
         loop.rest(WRITING_SECONDS, until=written.done)
         written.result()
@@ -221,4 +237,5 @@ def _episode(
             {"seconds": event.time - begun, "state": event.state.value, "reason": event.reason}
             for event in events
         ],
+        **frames,
     }

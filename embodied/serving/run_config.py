@@ -63,8 +63,9 @@ class RunConfig:
     decision at which it is missed, the time of `n_action_steps` and a half if None; stale: age of a look, in
     seconds, at which what was decided on it is dropped, the time of a chunk and `overdue` if None; deadline:
     seconds to wait for a decision; patience: seconds to wait for the policy at the start; fps: control rate,
-    the profile's if None; record: folder of a LeRobotDataset to add the episodes to; seed: of a simulated
-    robot's first scene. policy_overrides is filled by the command line.
+    the profile's if None; record: folder of a LeRobotDataset to add the episodes to; tick_log: file of JSON
+    lines to add what was done at every tick to, on the clock of a simulated robot's motor log; seed: of a
+    simulated robot's first scene. policy_overrides is filled by the command line.
     """
 
     robot: RobotConfig
@@ -83,6 +84,7 @@ class RunConfig:
     patience: float = 30.0
     fps: int | None = None
     record: Path | None = None
+    tick_log: Path | None = None
     seed: int = 0
     device: str | None = None
     json: Path | None = None

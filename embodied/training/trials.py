@@ -4,10 +4,7 @@ Both train the smallest of policies on two demonstrations of 32 px, in a folder 
 """
 
 import json
-import multiprocessing
-import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embodied.cli import main
 from embodied.config import CollectConfig, DatasetConfig, TrainConfig
 from embodied.data.collect import collect
 from embodied.errors import UserError
 from embodied.evaluation.policy_loading import load_policy
 from embodied.flags import parse_flags
+from embodied.forked import start_command
 from embodied.lerobot_plugin import EmbodiedMetaworldEnv
 from embodied.manifest import MANIFEST, TEMPORARY_PREFIX, read_json
 from embodied.training.checkpoint import CHECKPOINTS, PROVENANCE, last_checkpoint, load_checkpoint_folder
@@ -77,10 +74,7 @@ def train_until(run: Path, data: Path, moment: Callable[[Path], None] | None = N
     meets the training. Returns None if it came to its end. Raises RuntimeError if it failed by itself.
     """
     resumed, log = (run / SETTINGS).is_file(), run.with_suffix(".log")
-    context = multiprocessing.get_context("forkserver")
-    multiprocessing.set_forkserver_preload(IMPORTED)
-    process = context.Process(target=_run_command, args=(["train", *flags(data, run, resume=resumed)], log))
-    process.start()
+    process = start_command(["train", *flags(data, run, resume=resumed)], log, IMPORTED)
     if moment is not None:
         moment(run)
         process.kill()
@@ -90,14 +84,6 @@ def train_until(run: Path, data: Path, moment: Callable[[Path], None] | None = N
         raise RuntimeError(f"{run}: training ended with {code}: {log.read_text()[-2000:]}")
     left = sorted(path.name for path in (run / CHECKPOINTS).glob("*"))
     return Kill(resumed=resumed, left=left) if code else None
-
-
-def _run_command(args: list[str], log: Path) -> None:
-    """What the process does: the command line, told to a file."""
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.exit(main(args))
 
 
 def random_moment(draw: random.Random, seconds: float) -> Callable[[Path], None]:
