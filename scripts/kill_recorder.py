@@ -2,8 +2,8 @@
 
     python scripts/kill_recorder.py
 
-Cost: about 8 minutes on 2 cores. `embodied run --record` drives a simulated arm in episodes of a second and is
-killed in the middle of one, while one is written, or while one is committed; all runs add to one data set.
+Cost: about 5 minutes on 2 cores. `embodied run --record` drives a simulated arm in episodes of a second and
+is killed in the middle of one, while one is written, or while one is committed; all runs add to one data set.
 Each time stock LeRobot opens it and reads every frame. Expect 50 of 50: every episode that a run had said was
 written is there with all its frames, those of before are unchanged, and the next run goes on. The result is
 results/kill_recorder.json.

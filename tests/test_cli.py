@@ -155,8 +155,8 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
     [
         (
             ["trian"],
-            "quickstart, collect, inspect, train, evaluate, compare, imagine, run, serve, chaos, export, report, "
-            "doctor, bench",
+            "quickstart, collect, inspect, train, evaluate, compare, imagine, run, serve, chaos, export, "
+            "report, doctor, bench",
         ),
         (["bench"], "bench envs, bench loader, bench infer"),
         (["bench", "speed"], "bench envs, bench loader, bench infer"),

@@ -1,8 +1,8 @@
 """Does a recording survive kill -9? Start `embodied run --record`, kill it at any moment, open what is left.
 
-One data set goes through all kills, so that every run has to go on where a killed one was. What is left has to
-open in stock LeRobot, with every episode that a run had said was written, all its frames included, and with
-those of before unchanged.
+One data set goes through all kills, so that every run has to go on where a killed one was. What is left has
+to open in stock LeRobot, with every episode that a run had said was written, all its frames included, and
+those of before as they were.
 """
 
 import hashlib
@@ -26,6 +26,9 @@ EPISODE_SECONDS = 1.0
 EPISODES = 3
 """Of a run that is killed, at most; it would go on for ever."""
 
+WRITING_SECONDS = 0.02
+"""About how long an episode of a second is written."""
+
 SIGNS = {"episode": "", "writing": PENDING, "committing": COMMITTED}
 """What has to be in the data set's folder when a moment begins."""
 
@@ -47,7 +50,7 @@ class Recording:
 
 def moments(count: int, seed: int) -> list[Moment]:
     """When to kill, half of the times while an episode is written."""
-    pace = Pace(first=1.2 * EPISODE_SECONDS, each=1.2 * EPISODE_SECONDS)
+    pace = Pace(first=1.2 * EPISODE_SECONDS, each=1.2 * EPISODE_SECONDS, writing=WRITING_SECONDS)
     return draw_moments(count, EPISODES, pace, seed)
 
 
@@ -129,12 +132,13 @@ def _content(root: Path) -> tuple[list[int], list[str]]:
         return [], []
     lengths, digests = [], []
     with opened(root) as (dataset,):
-        rows = iter(range(dataset.num_frames))
+        rows, episodes = iter(range(dataset.num_frames)), dataset.meta.episodes
+        assert episodes is not None
         for episode in range(dataset.num_episodes):
-            length = int(dataset.meta.episodes[episode]["length"])
+            length = int(episodes[episode]["length"])
             digest = hashlib.sha256()
             for place in range(length):
-                frame = dataset[next(rows)]
+                frame: Any = dataset[next(rows)]
                 if (int(frame["episode_index"]), int(frame["frame_index"])) != (episode, place):
                     raise ValueError(f"frame {place} of episode {episode}: another one stands there")
                 for key in ("action", "observation.state", *dataset.meta.camera_keys):

@@ -17,7 +17,7 @@ def run_date(run: Run) -> str:
     noted = [evaluation.result.get("date") for evaluation in run.evaluations]
     noted += [diagnosis.get("date") for diagnosis in run.diagnoses]
     noted += [training.provenance.get("date") for training in run.trainings]
-    noted += [result.get("date") for result, _ in run.imagined]
+    noted += [result.get("date") for result, _ in (*run.imagined, *run.chaos)]
     dates = [date for date in noted if date]
     return (
         max(dates)
@@ -32,6 +32,7 @@ def provenance(run: Run, media: int) -> Markup | None:
     origins += [("evaluation", one.result) for one in run.evaluations if one.result.get("command")]
     origins += [("diagnostics", one) for one in run.diagnoses if one.get("command")]
     origins += [("imagination", result) for result, _ in run.imagined if result.get("command")]
+    origins += [("chaos", result) for result, _ in run.chaos if result.get("command")]
     facts = [*_checkpoint_facts(run), *_data_facts(run), *_seed_facts(run)]
     for name in ("commit", "machine"):
         texts: dict[str, list[str]] = {}

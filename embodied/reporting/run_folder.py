@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embodied.chaos.summary import ROWS_FILE
 from embodied.errors import UserError
 from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.summary import Row, summarise
@@ -73,6 +74,7 @@ class Run:
 
     collections, comparisons: what `embodied collect` and `embodied compare` returned; imagined: what
     `embodied imagine` returned, and its folder; diagnoses: what `embodied evaluate --model.path` returned;
+    chaos: what `embodied chaos` returned, and its rows;
     settings: configurations by where they belong; notes: what could not be read, and why; written: when the
     newest of its files was written, in seconds since 1970.
     """
@@ -84,6 +86,7 @@ class Run:
     comparisons: list[Result] = field(default_factory=list)
     imagined: list[tuple[Result, Path]] = field(default_factory=list)
     diagnoses: list[Result] = field(default_factory=list)
+    chaos: list[tuple[Result, list[Result]]] = field(default_factory=list)
     settings: dict[str, Result] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: float = 0.0
@@ -99,7 +102,7 @@ def read_run(root: Path) -> Run:
         raise UserError(f"--run={root}: expected the folder of a training run, an evaluation or a quickstart")
     run = _Reader(root).read()
     found = (run.evaluations, run.trainings, run.collections, run.comparisons, run.imagined, run.diagnoses)
-    if not any(found):
+    if not any((*found, run.chaos)):
         raise UserError(
             f"--run={root}: holds no result, training log or episodes: expected the output folder of "
             "`embodied train`, `evaluate` or `quickstart`" + "".join(f"; {note}" for note in run.notes[:1])
@@ -166,8 +169,9 @@ class _Reader:
             if all((folder / row["film"]).is_file() for row in part["imagined"]):
                 self._run.imagined.append((part, folder))
         elif _has(part, "diagnostics", "checkpoint"):
-            if part["diagnostics"] not in [known["diagnostics"] for known in self._run.diagnoses]:
-                self._run.diagnoses.append(part)
+            self._add_diagnosis(part)
+        elif _has(part, "faults", "bars", "repetitions"):
+            self._add_chaos(part, folder / ROWS_FILE)
         elif _has(part, "fingerprint", "frames", "tasks") and part not in self._run.collections:
             self._run.collections.append(part)
 
@@ -222,6 +226,16 @@ class _Reader:
                 return known
         self._run.evaluations.append(found)
         return found
+
+    def _add_diagnosis(self, found: Result) -> None:
+        if found["diagnostics"] not in [known["diagnostics"] for known in self._run.diagnoses]:
+            self._run.diagnoses.append(found)
+
+    def _add_chaos(self, found: Result, path: Path) -> None:
+        if found["faults"] not in [known["faults"] for known, _ in self._run.chaos]:
+            rows = self._lines(path) if path.is_file() else []
+            faulty = [row for row in rows if _has(row, "fault", "repetition", "states")]
+            self._run.chaos.append((found, faulty))
 
     def _read_episodes(self, path: Path) -> None:
         # Those of a comparison, which name their condition, are summed up in its result.

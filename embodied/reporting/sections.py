@@ -13,6 +13,7 @@ from markupsafe import Markup
 from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting import formats
+from embodied.reporting.chaos import chaos
 from embodied.reporting.comparisons import comparison
 from embodied.reporting.curves import training
 from embodied.reporting.diagnoses import world_model
@@ -233,6 +234,7 @@ SECTIONS = (
     Section(name="imagined", title="Imagination and foresight", render=imagined),
     Section(name="training", title="Training", render=training, missing="No training log."),
     Section(name="world-model", title="World model", render=world_model),
+    Section(name="chaos", title="Faults in mid-episode", render=chaos),
     Section(name="latency", title="Decision time", render=latency, missing="No decision times."),
     Section(name="episodes", title="Episodes", render=episodes, missing="No episode rows."),
     Section(name="data", title="Demonstrations", render=data),

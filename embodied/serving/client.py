@@ -137,6 +137,8 @@ class PolicyClient:
             Refused: with code `expired` if the deadline passed, there or here; after it, asking goes on.
             Disconnected: the connection is gone, or nothing comes over it any more.
         """
+        if self._loop.is_closed():
+            raise Disconnected("this session has ended")
         self._sequence += 1
         request = Request(
             session=self.offer.session,
