@@ -24,6 +24,20 @@ MOST_MAIL = 4
 """Messages kept back for a peer that reads slowly; older ones are of no use to it."""
 
 
+MOST_PARTS = 64
+"""Of one message. Parts may be empty, so that their bytes bound neither their number nor what they take."""
+
+
+async def read_message(socket: ServerConnection) -> bytes | str:
+    """The next message; WireError for one in too many parts, ConnectionClosed at the end."""
+    parts = []
+    async for part in socket.recv_streaming():
+        parts.append(part)
+        if len(parts) > MOST_PARTS:
+            raise WireError(f"a message of more than {MOST_PARTS} parts")
+    return parts[0] if len(parts) == 1 else parts[0][:0].join(parts)
+
+
 class Dialect(Protocol):
     """How a peer asks and wants to be answered."""
 

@@ -8,10 +8,12 @@ leaves.
 """
 
 import asyncio
+import gc
 import importlib
 import itertools
 import json
 import logging
+import os
 import socket
 import struct
 import subprocess
@@ -38,6 +40,10 @@ STABLE_SECONDS = 30.0
 """A process that lived this long did not die of its start."""
 
 EXIT_SECONDS = 2.0
+
+NICENESS = 5
+"""It may use every core; who answers robots, or drives one, comes first."""
+
 _LENGTH = struct.Struct("<Q")
 Message = dict[str, Any]
 
@@ -218,6 +224,7 @@ class Inference:
 
 def main(descriptor: int) -> None:
     """Load the policy, then decide until the parent is gone."""
+    os.nice(NICENESS)
     with socket.socket(fileno=descriptor) as channel:
         target = _receive(channel)
         if target is None:
@@ -227,6 +234,8 @@ def main(descriptor: int) -> None:
         except UserError as error:
             _reply(channel, {"error": one_line(error)})
             return
+        gc.collect()
+        gc.freeze()  # a full collection of all that was imported would delay a decision
         _reply(channel, {"specification": to_plain(runner.specification)})
         while (message := _receive(channel)) is not None:
             _reply(channel, _done(runner, message))
@@ -282,11 +291,14 @@ def _receive(channel: socket.socket) -> Message | None:
 
 
 def _exactly(channel: socket.socket, length: int) -> bytearray | None:
-    """So many bytes, None if the other end closes before."""
+    """So many bytes, None if the other end closes before, or is gone without having read all replies."""
     data = bytearray(length)
     view, at = memoryview(data), 0
     while at < length:
-        read = channel.recv_into(view[at:])
+        try:
+            read = channel.recv_into(view[at:])
+        except ConnectionResetError:
+            return None
         if read == 0:
             return None
         at += read

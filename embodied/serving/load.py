@@ -1,8 +1,8 @@
 """Many robots at once: how long a server's answers take, and whether they suffer from a bad neighbour.
 
-`python -m embodied.serving.load PLAN` is the server under test, in a process of its own, with a policy that
-holds still. A client asks at fixed times; an answer counts from the time at which it should have been asked
-for, so that a server that stops the clients does not look better for it.
+`python -m embodied.serving.load PLAN` is the server under test or the neighbour, each in a process of its
+own. A client asks at fixed times; an answer counts from the time at which it should have been asked for, so
+that a server that stops the clients does not look better for it.
 """
 
 import asyncio
@@ -14,23 +14,29 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
+from embodied.errors import UserError
 from embodied.serving.access import read_token, server_context
 from embodied.serving.fuzzing import hostile_wire
 from embodied.serving.inference import Target
 from embodied.serving.runner import Request
 from embodied.serving.serve import run_server
 from embodied.serving.server import Settings
-from embodied.serving.specification import Specification, to_plain
+from embodied.serving.specification import Specification, from_plain, to_plain
 from embodied.serving.wire import SUBPROTOCOL, Answer, Ask, Hello, Offer, answer_limit, decode, encode
+
+BEGIN_SECONDS = 1.0
+"""Until the first robot asks: all have connected by then, and the neighbour soon after."""
+
+MOST_SESSIONS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,70 +82,73 @@ class Measured:
         self.late += other.late
 
 
+# --- what is measured -----------------------------------------------------------------------------
+
+
 @contextmanager
-def served(specification: Specification, files: Credentials) -> Iterator[str]:
+def served(target: Target, files: Credentials) -> Iterator[str]:
     """URL of a server under test."""
-    plan = {"specification": to_plain(specification), "files": {k: str(v) for k, v in vars(files).items()}}
+    with _process({"target": asdict(target)}, files) as process:
+        assert process.stdout is not None
+        words = (word for line in process.stdout for word in line.replace(",", "").split())  # others talk too
+        address = next((word for word in words if word.startswith("wss://")), None)
+        if address is None:
+            raise UserError("the policy cannot be served, see above: expected one that can")
+        yield address.replace("127.0.0.1", "localhost")
+
+
+@contextmanager
+def _process(plan: Mapping[str, Any], files: Credentials) -> Iterator[subprocess.Popen[str]]:
+    """One of the two others, ended afterwards."""
+    plan = {**plan, "files": {name: str(path) for name, path in vars(files).items()}}
     command = [sys.executable, "-m", __name__, json.dumps(plan)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        address = next(word for word in line.replace(",", "").split() if word.startswith("wss://"))
-        yield address.replace("127.0.0.1", "localhost")
+        yield process
     finally:
         process.terminate()
         process.communicate(timeout=30)
 
 
-def serve_null(plan: Mapping[str, Any]) -> None:
-    """The server under test, until SIGTERM."""
-    files = {name: Path(path) for name, path in plan["files"].items()}
-    target = Target(
-        function="embodied.serving.runners:holding_still_as",
-        arguments={"specification": plan["specification"]},
-    )
-    tls = server_context(files["certificate"], files["certificate"])
-    settings = Settings(port=0, tls=tls, token=read_token(files["token"]), max_sessions=64)
-    asyncio.run(run_server(target, settings))
-
-
-async def drive(
+def measure(
     url: str, specification: Specification, files: Credentials, load: Load, *, beside: str = "nobody"
 ) -> Measured:
     """Ask like so many robots, spread over a period; beside: one of `NEIGHBOURS`."""
+    plan = {"url": url, "specification": to_plain(specification), "neighbour": beside}
+    with _process(plan, files):
+        return asyncio.run(_drive(url, specification, files, load))
+
+
+async def _drive(url: str, specification: Specification, files: Credentials, load: Load) -> Measured:
     measured = Measured()
-    begin = time.monotonic() + 1.0
-    period = 1 / load.hz
+    begin = time.monotonic() + BEGIN_SECONDS
     async with asyncio.TaskGroup() as group:
-        robots = [
-            group.create_task(
-                _robot(url, specification, files, load, begin + period * place / load.clients, measured)
-            )
-            for place in range(load.clients)
-        ]
-        neighbour = group.create_task(NEIGHBOURS[beside](url, specification, files))
-        await asyncio.wait(robots)
-        neighbour.cancel()
+        for place in range(load.clients):
+            due = begin + place / load.hz / load.clients
+            group.create_task(_robot(url, specification, files, load, due, measured))
     return measured
 
 
 async def _robot(
     url: str, specification: Specification, files: Credentials, load: Load, begin: float, measured: Measured
 ) -> None:
-    period = 1 / load.hz
-    async with _connected(url, files) as socket:
-        session = await _agreed(socket, specification)
-        request = _look(specification, session)
-        warm_up = int(load.warm_up * load.hz)
-        for sequence in range(warm_up + int(load.seconds * load.hz)):
-            due = begin + sequence * period
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await socket.send(encode(Ask(sequence=sequence, age=0.0, deadline=period, request=request)))
-            is_late = not await _is_answered(socket, specification, sequence, due + period)
-            if sequence >= warm_up:
-                measured.late += is_late
-                measured.latencies.append(period if is_late else time.monotonic() - due)
+    """What is not answered in time is late, and all of what a robot that is cut off would have asked."""
+    period, warm_up = 1 / load.hz, int(load.warm_up * load.hz)
+    left = int(load.seconds * load.hz)
+    with suppress(OSError, WebSocketException):
+        async with _connected(url, files) as socket:
+            request = _look(specification, await _agreed(socket, specification))
+            for sequence in range(warm_up + left):
+                due = begin + sequence * period
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                await socket.send(encode(Ask(sequence=sequence, age=0.0, deadline=period, request=request)))
+                is_late = not await _is_answered(socket, specification, sequence, due + period)
+                if sequence >= warm_up:
+                    left -= 1
+                    measured.late += is_late
+                    measured.latencies.append(period if is_late else time.monotonic() - due)
+    measured.late += left
+    measured.latencies += [period] * left
 
 
 async def _is_answered(
@@ -155,8 +164,12 @@ async def _is_answered(
     return False
 
 
+# --- who is beside --------------------------------------------------------------------------------
+
+
 async def _nobody(url: str, specification: Specification, files: Credentials) -> None:
     """Keep quiet."""
+    await asyncio.Event().wait()
 
 
 async def _stall(url: str, specification: Specification, files: Credentials) -> None:
@@ -187,9 +200,6 @@ async def _harass(url: str, specification: Specification, files: Credentials) ->
     finally:
         for writer in idle:
             writer.close()
-
-
-NEIGHBOURS = {"nobody": _nobody, "a stalled reader": _stall, "hostile peers": _harass}
 
 
 def _connected(url: str, files: Credentials) -> connect:
@@ -225,5 +235,40 @@ def _look(specification: Specification, session: str) -> Request:
     )
 
 
+async def _crowd(url: str, specification: Specification, files: Credentials) -> None:
+    """Twice a second fifty at once, who agree on a key and say nothing more."""
+    host, port = url.removeprefix("wss://").split(":")
+    trust = ssl.create_default_context(cafile=str(files.authority))
+    while True:
+        knocking = [asyncio.open_connection(host, int(port), ssl=trust) for _ in range(50)]
+        came = await asyncio.gather(*knocking, return_exceptions=True)
+        await asyncio.sleep(0.5)
+        for one in came:
+            if not isinstance(one, BaseException):
+                one[1].close()
+
+
+NEIGHBOURS = {
+    "nobody": _nobody,
+    "a stalled reader": _stall,
+    "hostile peers": _harass,
+    "a crowd": _crowd,
+}
+
+
+# --- the processes of the two others --------------------------------------------------------------
+
+
+def main(plan: Mapping[str, Any]) -> None:
+    """The server under test, or the neighbour of a server, until SIGTERM."""
+    files = Credentials(**{name: Path(path) for name, path in plan["files"].items()})
+    if "neighbour" in plan:
+        asyncio.run(NEIGHBOURS[plan["neighbour"]](plan["url"], from_plain(plan["specification"]), files))
+    else:
+        tls = server_context(files.certificate, files.certificate)
+        settings = Settings(port=0, tls=tls, token=read_token(files.token), max_sessions=MOST_SESSIONS)
+        asyncio.run(run_server(Target(**plan["target"]), settings))
+
+
 if __name__ == "__main__":
-    serve_null(json.loads(sys.argv[1]))
+    main(json.loads(sys.argv[1]))

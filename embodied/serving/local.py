@@ -1,12 +1,11 @@
 """A policy on the robot's own computer, in a process of its own, asked as a server would be.
 
 The process is that of `embodied.serving.inference`: killed, stopped or out of memory, it takes nothing of the
-control loop with it.
+control loop with it, and its ticks come first.
 """
 
 import itertools
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -31,9 +30,6 @@ LOADING_SECONDS = 300.0
 HUNG_SECONDS = 10.0
 """Without an answer for this long, the process is started anew."""
 
-NICENESS = 5
-"""The control loop's ticks come first."""
-
 _LENGTH = struct.Struct("<Q")
 
 
@@ -48,7 +44,6 @@ class LocalPolicy:
         with theirs:
             command = [sys.executable, "-m", "embodied.serving.inference", str(theirs.fileno())]
             self._child = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
-        os.setpriority(os.PRIO_PROCESS, self._child.pid, NICENESS)
         self._sequence, self._received, self._owed = itertools.count(1), bytearray(), deque[float]()
         try:
             arguments = {"function": target.function, "arguments": json.dumps(target.arguments)}

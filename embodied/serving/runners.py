@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from embodied.manifest import read_json
 from embodied.serving.inference import Target
 from embodied.serving.runner import NullRunner, PolicyRunner
-from embodied.serving.specification import from_checkpoint, from_plain
+from embodied.serving.specification import Specification, from_checkpoint, from_plain
 
 RUNNERS = {
     "checkpoint": "embodied.serving.checkpoint_runner:CheckpointRunner",
@@ -33,6 +34,13 @@ def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequen
     )
 
 
+def find_specification(path: Path) -> Specification:
+    """What the policy that `path` means asks for and gives."""
+    if (path / EXPORT).is_file():
+        return from_plain(read_json(path / EXPORT)["specification"])
+    return from_checkpoint(path)
+
+
 def stored(kind: str, path: str, options: dict[str, Any]) -> PolicyRunner:
     """The policy of a folder."""
     module, name = RUNNERS[kind].split(":")
@@ -40,8 +48,8 @@ def stored(kind: str, path: str, options: dict[str, Any]) -> PolicyRunner:
 
 
 def holding_still(path: str) -> NullRunner:
-    """A policy of a checkpoint's specification that holds still."""
-    return NullRunner(from_checkpoint(Path(path)))
+    """A policy that holds still, of a stored one's specification."""
+    return NullRunner(find_specification(Path(path)))
 
 
 def holding_still_as(specification: dict[str, Any]) -> NullRunner:

@@ -1,6 +1,7 @@
 """`embodied serve`: a checkpoint or an exported policy for robots that connect."""
 
 import asyncio
+import gc
 import signal
 import time
 from typing import Any
@@ -56,6 +57,8 @@ async def run_server(target: Target, settings: Settings) -> dict[str, Any]:
         await server.inference.stop()
         return {"requests": server.metrics.outcomes()}
     await starting
+    gc.collect()
+    gc.freeze()  # a full collection of all that was imported would make every answer late
     scheme = "ws" if settings.tls is None else "wss"
     address = f"{scheme}://{settings.host}:{server.port}"
     checkpoint = server.specification.checkpoint

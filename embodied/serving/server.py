@@ -25,8 +25,9 @@ from websockets.typing import Subprotocol
 from embodied.errors import UserError
 from embodied.serving import openpi
 from embodied.serving.access import check_exposure, has_token
-from embodied.serving.connections import OpenpiDialect, Session, VlaDialect
+from embodied.serving.connections import OpenpiDialect, Session, VlaDialect, read_message
 from embodied.serving.dispatch import Dispatcher
+from embodied.serving.gate import Gate
 from embodied.serving.inference import Inference, InferenceDied, Target
 from embodied.serving.metrics import CONTENT_TYPE, Metrics
 from embodied.serving.runner import check_request
@@ -56,7 +57,8 @@ class Settings:
     modes: those that sessions may choose, all of the policy's if empty; mode: for who names none, the first
     of them if empty; max_batch: requests decided together; openpi: whether to speak its dialect as well;
     inference_timeout: seconds after which inference has hung; patience: seconds for a handshake, between
-    pings, for their answer, for a stalled reader and for draining.
+    pings, for their answer, for a stalled reader and for draining; max_strangers: connections without a
+    session, see `gate`.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +68,7 @@ class Settings:
     modes: tuple[str, ...] = ()
     mode: str = ""
     max_sessions: int = 32
+    max_strangers: int = 64
     max_batch: int = 8
     openpi: bool = False
     inference_timeout: float = 30.0
@@ -111,6 +114,7 @@ class PolicyServer:
             raise
         self._begin(self.inference.run())
         self._begin(self._dispatcher.run())
+        self._letting_in = self._begin(self._gate.run())
 
     @property
     def port(self) -> int:
@@ -124,6 +128,7 @@ class PolicyServer:
         ends = loop.time() + self._settings.patience
         while not self._dispatcher.is_idle and loop.time() < ends:
             await asyncio.sleep(0.01)
+        self._letting_in.cancel()
         self._server.close(reason="the server is closing")
         await self._server.wait_closed()
         for task in self._tasks:
@@ -133,10 +138,15 @@ class PolicyServer:
 
     async def _listen(self) -> Server:
         settings = self._settings
-        return await serve(
-            self._handle,
+        self._gate = Gate(
             settings.host,
             settings.port,
+            most=settings.max_strangers,
+            dismissed=self.metrics.refused.labels("crowd").inc,
+        )
+        return await serve(
+            self._handle,
+            sock=self._gate,
             ssl=settings.tls,
             origins=[None],  # no browser: a web page could reach a server on its reader's machine
             compression=None,
@@ -217,7 +227,8 @@ class PolicyServer:
     async def _greet_vla(self, socket: ServerConnection) -> Session | None:
         """Agree on specification and mode; None, and a typed refusal, if that fails."""
         try:
-            hello = _read_hello(await asyncio.wait_for(socket.recv(), self._settings.patience), self._limit)
+            frame = await asyncio.wait_for(read_message(socket), self._settings.patience)
+            hello = _read_hello(frame, self._limit)
         except WireError as error:
             return await self._turn_away(socket, "invalid", one_line(error))
         line = mismatch(self.specification, hello.expects)
@@ -255,6 +266,7 @@ class PolicyServer:
             await self._turn_away(session.socket, "unavailable", one_line(error))
             return False
         self._dispatcher.add(session)
+        self._gate.know(session.socket.remote_address)
         return True
 
     async def _turn_away(self, socket: ServerConnection, code: str, reason: str) -> None:
@@ -271,8 +283,8 @@ class PolicyServer:
         """Read what the session asks until it ends."""
         writing = asyncio.create_task(session.write(self._settings.patience))
         try:
-            async for frame in session.socket:
-                self._take(session, frame)
+            while True:
+                self._take(session, await read_message(session.socket))
         except WireError as error:
             await self._turn_away(session.socket, "invalid", one_line(error))
         finally:
@@ -303,10 +315,11 @@ class PolicyServer:
             self._dispatcher.remove(session.name)
             self._begin(self._turn_away(session.socket, "unavailable", "inference died and is starting anew"))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

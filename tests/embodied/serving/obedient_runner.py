@@ -3,6 +3,7 @@
 Processes of inference import it by its bare name, from this folder.
 """
 
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from embodied.serving.specification import Specification, from_plain
 class ObedientRunner:
     """Actions: looks since the reset, size of the batch, first number of the state; the tasks are orders.
 
-    `sleep S`, `hang`, `die`, `refuse`.
+    `sleep S`, `hang`, `die`, `refuse`; `sessions`, `niceness` and `frozen` (objects that are never collected)
+    are answered three times.
     """
 
     def __init__(self, specification: Specification) -> None:
@@ -44,10 +46,17 @@ class ObedientRunner:
             time.sleep(float(seconds or 3600))
         if order == "die":
             os._exit(1)
-        if order == "sessions":
-            return _decision([len(self.looks)] * 3)
+        if order in TOLD:
+            return _decision([TOLD[order](self)] * 3)
         self.looks[request.session] = 1 if request.reset else self.looks[request.session] + 1
         return _decision([self.looks[request.session], batch, request.state[0]])
+
+
+TOLD = {
+    "sessions": lambda runner: len(runner.looks),
+    "niceness": lambda runner: os.nice(0),
+    "frozen": lambda runner: gc.get_freeze_count(),
+}
 
 
 def _decision(values: list[Any]) -> Decision:

@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from embodied.errors import UserError
 from embodied.serving.access import server_context
 from embodied.serving.client import Disconnected, PolicyClient, Refused
-from embodied.serving.connections import MOST_MAIL
+from embodied.serving.connections import MOST_MAIL, MOST_PARTS
 from embodied.serving.fuzzing import honest_request, hostile_openpi, hostile_wire
 from embodied.serving.inference import Target
 from embodied.serving.specification import Signals, to_plain
@@ -199,6 +199,33 @@ def test_a_frame_over_the_limit_is_cut_off_before_it_is_read(serving: Serving) -
         assert told(ask(healthy)) == [1, 1, 7]
 
 
+def test_a_message_of_endless_parts_ends_its_session(serving: Serving) -> None:
+    """Empty ones: no limit of bytes is ever reached."""
+    running = serving()
+    with raw(running) as peer, PolicyClient(running.url, robot=ROBOT) as healthy:
+        peer.sendall(UPGRADE + f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode())
+        peer.sendall(masked(encode(Hello(expects=ROBOT))))
+        peer.sendall(b"\x02\x80mask" + b"\x00\x80mask" * MOST_PARTS)
+        said = b""
+        while b"parts" not in said:
+            said += (part := peer.recv(4096))
+            assert part, "it ended without a word"
+        assert told(ask(healthy)) == [1, 1, 7]
+
+
+def test_a_message_in_two_parts_is_read_as_one(serving: Serving) -> None:
+    with raw(serving()) as peer:
+        peer.sendall(UPGRADE + f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode())
+        hello = masked(encode(Hello(expects=ROBOT)))
+        length = struct.unpack(">H", hello[2:4])[0] - 100
+        peer.sendall(b"\x02\xfe" + struct.pack(">H", length) + hello[4 : 8 + length])
+        peer.sendall(b"\x80\xe4" + b"\0" * 4 + hello[8 + length :])
+        said = b""
+        while b"offer" not in said:
+            said += (part := peer.recv(4096))
+            assert part, "it ended without a word"
+
+
 # --- peers that are slow, stalled or half gone ----------------------------------------------------
 
 
@@ -215,6 +242,19 @@ def test_who_never_finishes_a_greeting_is_cut_off(serving: Serving, sent: bytes)
             peer.sendall(sent)
         assert told(ask(healthy)) == [1, 1, 7]
         assert all(is_ended(peer) for peer in peers)
+
+
+def test_strangers_who_say_nothing_keep_out_only_each_other(serving: Serving) -> None:
+    """There is room for three; a session that was there before is none of them."""
+    running = serving(patience=20.0, max_strangers=3)
+    with ExitStack() as stack:
+        healthy = stack.enter_context(PolicyClient(running.url, robot=ROBOT))
+        peers = [stack.enter_context(raw(running)) for _ in range(20)]
+        assert all(is_ended(peer) for peer in peers[:17])
+        assert told(ask(healthy)) == [1, 1, 7]
+        with PolicyClient(running.url, robot=ROBOT) as client:
+            assert told(ask(client)) == [1, 1, 7]
+        assert 'embodied_refused_total{reason="crowd"} 18.0' in running.server.metrics.text()
 
 
 def test_a_half_open_connection_is_noticed_and_its_session_freed(serving: Serving) -> None:

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from embodied.errors import UserError
 from embodied.serving.client import Disconnected, PolicyClient, Refused
-from embodied.serving.inference import Target
+from embodied.serving.inference import NICENESS, Target
 from embodied.serving.specification import Specification
 from embodied.serving.wire import Answer
 from tests.embodied.serving.conftest import Running, obedient
@@ -96,6 +96,12 @@ def test_a_policy_that_does_not_fit_is_refused_by_the_client(
     monkeypatch.setattr("embodied.serving.server.mismatch", lambda theirs, ours: None)
     with pytest.raises(UserError, match="fps: the policy's is 30, the robot's 50"):
         PolicyClient(serving().url, robot=replace(ROBOT, fps=50.0))
+
+
+def test_inference_is_nicer_than_the_server_and_its_imports_are_never_collected(serving: Serving) -> None:
+    with PolicyClient(serving().url, robot=ROBOT) as client:
+        assert told(ask(client, "niceness"))[0] == min(19, os.nice(0) + NICENESS)
+        assert told(ask(client, "frozen"))[0] > 1000
 
 
 def test_modes_are_chosen_within_the_limits_of_the_server(serving: Serving) -> None:
