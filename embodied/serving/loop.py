@@ -17,6 +17,7 @@ from embodied.serving.control import Controller, State
 from embodied.serving.queue import Latency
 from embodied.serving.safety import Rejection, SafetyFilter
 from embodied.serving.specification import Specification
+from embodied.serving.ticks import TickTimes
 
 STUCK_SECONDS = 0.5
 """A joint that stays this long too far from its command is stuck, or held."""
@@ -123,6 +124,8 @@ class ControlLoop:
         self.controller, self._safety, self._asker, self._asking = controller, safety, asker, asking
         self._clock, self._sleep, self.record, self._log = clock, sleep, record, log
         self._latency, self.counts = Latency(), Counts()
+        self.behind, self.duration = TickTimes(), TickTimes()
+        """behind: what ticks are, of their due time, left out ones when that is seen; duration: of a tick."""
         self._policy: Specification | None = None
         self._pending: Question | None = None
         self._asked_at = 0
@@ -155,12 +158,20 @@ class ControlLoop:
         period, begun = 1 / self._offers.fps, self._clock()
         due = begun
         while due < begun + seconds and not until():
+            started = self._clock()
             self.step()
-            due += period
-            missed = int(max(0.0, self._clock() - due) / period)
-            due += missed * period
+            now, due = self._clock(), due + period
+            self.duration.add(now - started)
+            while now - due >= period:
+                self._note(now - due)
+                due += period
             self._sleep(max(0.0, due - self._clock()))
-            self.counts.late += missed + (self._clock() - due > period / 2)
+            self._note(self._clock() - due)
+
+    def _note(self, behind: float) -> None:
+        """How far a tick is behind its due time, in seconds."""
+        self.behind.add(behind)
+        self.counts.late += behind > 0.5 / self._offers.fps
 
     def step(self) -> None:
         """One tick: news, look, question, command."""

@@ -22,6 +22,7 @@ from embodied.serving.client import PolicyClient
 from embodied.serving.control import Controller, Patience, State
 from embodied.serving.local import LocalPolicy
 from embodied.serving.loop import Asking, ControlLoop
+from embodied.serving.priority import hurry
 from embodied.serving.profiles import RobotProfile, find_profile
 from embodied.serving.queue import MERGES, ActionQueue
 from embodied.serving.recording import EpisodeRecorder
@@ -39,6 +40,13 @@ WRITING_SECONDS = 600.0
 
 def run(config: RunConfig) -> dict[str, Any]:
     """Drive the robot for some episodes; returns what happened in each. UserError before any motion."""
+    return drive(config, partial(_connector, config))
+
+
+def drive(
+    config: RunConfig, connector: Callable[[Specification], Callable[[], Connection]]
+) -> dict[str, Any]:
+    """The same; connector: from what the robot offers to what makes a connection to the policy."""
     profile = find_profile(config.robot.type, config.safety.profile)
     profile = dataclasses.replace(profile, fps=config.fps or profile.fps)
     _check_degrees(config, profile)
@@ -47,7 +55,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     safety = SafetyFilter(profile, off=config.safety.turned_off, collisions=_collisions(config, profile))
     for limit in sorted(safety.off):
         print(f"--safety.off={limit}: this limit is NOT kept")
-    asker = Asker(_connector(config, offers), deadline=config.deadline)
+    asker = Asker(connector(offers), deadline=config.deadline)
     asker.start()
     try:
         policy = _agreed(asker, config)
@@ -60,6 +68,7 @@ def run(config: RunConfig) -> dict[str, Any]:
                 stack.enter_context(closing(recorder))
             stack.enter_context(_connected(robot))
             stop = stack.enter_context(StopRequest())
+            scheduling = hurry(realtime=config.realtime)
             episodes = _drive(config, robot, loop, recorder, lambda: stop.requested)
     except ConnectionError as error:
         raise UserError(f"--robot.type={robot.name}: the robot cannot be reached: {error}") from error
@@ -67,7 +76,16 @@ def run(config: RunConfig) -> dict[str, Any]:
         asker.close()
     counts = dataclasses.asdict(loop.counts)
     off = sorted(safety.off)
-    return {"ok": True, "safety": {"profile": profile.name, "off": off}, **counts, "episodes": episodes}
+    ticks = {"behind": loop.behind.summary(), "duration": loop.duration.summary()}
+    limits = {"profile": profile.name, "off": off}
+    return {
+        "ok": True,
+        "safety": limits,
+        **counts,
+        "scheduling": scheduling,
+        "tick_times": ticks,
+        "episodes": episodes,
+    }
 
 
 def robot_specification(robot: Robot, profile: RobotProfile) -> Specification:

@@ -65,7 +65,8 @@ class RunConfig:
     seconds to wait for a decision; patience: seconds to wait for the policy at the start; fps: control rate,
     the profile's if None; record: folder of a LeRobotDataset to add the episodes to; tick_log: file of JSON
     lines to add what was done at every tick to, on the clock of a simulated robot's motor log; seed: of a
-    simulated robot's first scene. policy_overrides is filled by the command line.
+    simulated robot's first scene; realtime: real-time priority for the thread that ticks, where the system
+    allows it. policy_overrides is filled by the command line.
     """
 
     robot: RobotConfig
@@ -86,6 +87,7 @@ class RunConfig:
     record: Path | None = None
     tick_log: Path | None = None
     seed: int = 0
+    realtime: bool = False
     device: str | None = None
     json: Path | None = None
 
