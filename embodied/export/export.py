@@ -40,7 +40,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
             otherwise than the checkpoint. Nothing is written then.
     """
     path = config.policy.folder
-    loaded = CheckpointPolicy(path, device="cpu", overrides=config.policy_overrides)
+    overrides = [*config.policy_overrides, "--continuation=inpainting"]  # a graph has no backward pass
+    loaded = CheckpointPolicy(path, device="cpu", overrides=overrides)
     modes = _chosen_modes(config.modes, loaded.specification)
     _check_exportable(path, loaded)
     cache = open_dataset(config.dataset or trained_on(path, "with observations to compare at"))

@@ -37,7 +37,7 @@ from embodied.serving.exported_runner import (
     TOKENS,
     WEIGHTS,
 )
-from policies.latent_vla.action_head import Prefix
+from policies.latent_vla.continuation import Prefix
 from policies.latent_vla.memory import IS_FIRST, Bank, empty_bank
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.recollection import Recollection

@@ -16,7 +16,7 @@ from embodied.evaluation.policy_loading import load_policy
 from embodied.serving.runner import Request
 from embodied.serving.sessions import Outcome, SessionRunner, stack_prefixes
 from embodied.serving.specification import Specification, from_checkpoint
-from policies.latent_vla.action_head import Prefix
+from policies.latent_vla.continuation import Prefix
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.recollection import Recollection, join
 from policies.latent_vla.relative_actions import add_anchor

@@ -10,29 +10,13 @@ D width.
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from policies.real_time_chunking import prefix_weights
+from policies.latent_vla.continuation import CONTINUATIONS, Memory, Prefix, draw_to
 from world_models.transformer import attention, merge_heads, split_heads
-
-Memory = list[tuple[Tensor, Tensor]]
-"""Keys and values of the context, one pair per layer of the head: (B, heads, M, D / heads) each."""
-
-
-class Prefix(NamedTuple):
-    """What a chunk continues. actions: (B, P, A); weights: (B, P), 1 where it must not differ, 0 if free."""
-
-    actions: Tensor
-    weights: Tensor
-
-
-def left_over(actions: Tensor, delay: int) -> Prefix:
-    """The actions (B, P, A) that a former chunk has left, weighed by `prefix_weights`."""
-    weights = torch.tensor(prefix_weights(actions.shape[1], delay)).to(actions)
-    return Prefix(actions, weights.expand(len(actions), -1))
 
 
 class ActionHead(Protocol):
@@ -169,11 +153,17 @@ def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
 
 
 class FlowMatchingHead(nn.Module):
-    """Flow matching with Euler integration; several noise draws per observation in training."""
+    """Flow matching with Euler integration; several noise draws per observation in training.
 
-    def __init__(self, network: ActionTransformer, *, samples: int, steps: int) -> None:
+    continuation: of `CONTINUATIONS`, how a chunk continues the one before.
+    """
+
+    def __init__(
+        self, network: ActionTransformer, *, samples: int, steps: int, continuation: str = "inpainting"
+    ) -> None:
         super().__init__()
         self.network, self.samples, self.steps = network, samples, steps
+        self.continuation = continuation
 
     def loss(self, states: tuple[Tensor, ...], actions: Tensor, is_pad: Tensor) -> Tensor:
         """Flow-matching loss at `samples` random times per observation.
@@ -188,29 +178,19 @@ class FlowMatchingHead(nn.Module):
         return flow_matching_loss(velocity, noise, actions, is_pad[:, None].expand(-1, self.samples, -1))
 
     def sample(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
-        """Integrate from noise to actions; a committed prefix is held on its own straight path."""
+        """Integrate from noise to actions, which continue a prefix."""
         return self.sample_many(states, noise[:, None], prefix)[:, 0]
 
     def sample_many(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
         """The same for several draws per observation, which share its memory and its prefix."""
         memory = self.network.remember(states)
+        if prefix is not None:
+            return CONTINUATIONS[self.continuation](self.network, memory, noise, prefix, self.steps)
         chunk = noise
         for step in range(self.steps):
-            time = step / self.steps
-            chunk = _commit(chunk, noise, prefix, time)
-            velocity = self.network(chunk, noise.new_full(noise.shape[:2], time), memory)
-            chunk = chunk + velocity / self.steps
-        return _commit(chunk, noise, prefix, 1.0)
-
-
-def _commit(chunk: Tensor, noise: Tensor, prefix: Prefix | None, time: float) -> Tensor:
-    """Draw the start of chunks (B, S, H, A) to the prefix, as far along its path from noise as `time`."""
-    if prefix is None:
+            time = noise.new_full(noise.shape[:2], step / self.steps)
+            chunk = chunk + self.network(chunk, time, memory) / self.steps
         return chunk
-    left = prefix.actions.shape[1]
-    path = torch.lerp(noise[..., :left, :], prefix.actions[:, None], time)
-    held = torch.lerp(chunk[..., :left, :], path, prefix.weights[:, None, :, None])
-    return torch.cat([held, chunk[..., left:, :]], dim=-2)
 
 
 class RegressionHead(nn.Module):
@@ -231,7 +211,9 @@ class RegressionHead(nn.Module):
     def sample_many(self, states: tuple[Tensor, ...], noise: Tensor, prefix: Prefix | None = None) -> Tensor:
         """The same chunk as often as there are draws: regression has only one."""
         chunk = self._predict(states, noise[:, 0])[:, None]
-        return _commit(chunk, chunk, prefix, 1.0).expand_as(noise)
+        if prefix is not None:
+            chunk = draw_to(chunk, prefix.actions[:, None], prefix.weights)
+        return chunk.expand_as(noise)
 
     def _predict(self, states: tuple[Tensor, ...], like: Tensor) -> Tensor:
         time = like.new_zeros(like.shape[0], 1)
@@ -241,10 +223,12 @@ class RegressionHead(nn.Module):
 ACTION_HEADS = ("flow", "regression")
 
 
-def make_action_head(kind: str, network: ActionTransformer, *, samples: int, steps: int) -> ActionHead:
+def make_action_head(
+    kind: str, network: ActionTransformer, *, samples: int, steps: int, continuation: str = "inpainting"
+) -> ActionHead:
     """The action head of that kind; ValueError with the valid names for any other."""
     if kind == "flow":
-        return FlowMatchingHead(network, samples=samples, steps=steps)
+        return FlowMatchingHead(network, samples=samples, steps=steps, continuation=continuation)
     if kind == "regression":
         return RegressionHead(network)
     raise ValueError(f"--policy.action_head={kind}: expected one of {', '.join(ACTION_HEADS)}")

@@ -10,6 +10,7 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from policies.latent_vla.backbone import BACKBONES
+from policies.latent_vla.continuation import CONTINUATIONS
 from policies.latent_vla.imagination import IMAGINATIONS
 from policies.latent_vla.interventions import INTERVENTIONS
 from policies.latent_vla.memory import MEMORIES
@@ -48,7 +49,8 @@ class LatentVLAConfig(PreTrainedConfig):
     chunk_size: action horizon H in environment steps; n_action_steps: how many of them are executed before
     the next look, also the stride in environment steps at which history is sampled; n_obs_steps: history
     length T. flow_samples: noise draws per observation in training; euler_steps: denoising steps at run time;
-    temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk.
+    temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk;
+    continuation: how a chunk continues the one before, see `CONTINUATIONS`; exports know `inpainting` alone.
 
     backbone: `scratch`, an untrained image tower and language model of sizes `tower`, `depth`, `heads`; or
     `pretrained`, those of a VLM. vlm: its name on the hub, or its folder; vlm_layers: how many of its
@@ -119,6 +121,7 @@ class LatentVLAConfig(PreTrainedConfig):
     flow_samples: int = 2
     euler_steps: int = 4
     temperature: float = 0.0
+    continuation: str = "inpainting"
 
     imagination: str = "none"
     imagined_steps: int = 2
@@ -208,6 +211,7 @@ class LatentVLAConfig(PreTrainedConfig):
             "intervention": tuple(INTERVENTIONS),
             "block_order": tuple(BLOCK_ORDERS),
             "memory": MEMORIES,
+            "continuation": tuple(CONTINUATIONS),
         }
         for name, expected in choices.items():
             if getattr(self, name) not in expected:

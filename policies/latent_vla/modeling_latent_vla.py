@@ -24,9 +24,9 @@ from lerobot.utils.constants import (
 )
 from torch import Tensor, nn
 
-from policies.latent_vla.action_head import Prefix, left_over
 from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.continuation import Prefix, left_over
 from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
 from policies.latent_vla.memory import IS_FIRST

@@ -98,7 +98,11 @@ def head_part(config: LatentVLAConfig, backbone: Backbone) -> ActionHead:
         context_layers=backbone.num_states,
     )
     return make_action_head(
-        config.action_head, network, samples=config.flow_samples, steps=config.euler_steps
+        config.action_head,
+        network,
+        samples=config.flow_samples,
+        steps=config.euler_steps,
+        continuation=config.continuation,
     )
 
 
