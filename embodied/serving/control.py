@@ -13,11 +13,13 @@ what was decided about a scene of before is forgotten. A joints, H chunk steps.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 import numpy as np
 
 from embodied.errors import UserError
 from embodied.serving.queue import ActionQueue, Chunk
+from embodied.serving.specification import Specification
 
 
 class State(Enum):
@@ -61,6 +63,17 @@ class Patience:
         if not 0 < self.overdue <= self.stale:
             limits = f"--overdue={self.overdue} and --stale={self.stale}"
             raise UserError(f"{limits}: expected 0 < overdue <= stale, in seconds")
+
+    @classmethod
+    def suiting(
+        cls, policy: Specification, fps: float, *, overdue: float | None = None, stale: float | None = None
+    ) -> Self:
+        """That suits a policy at a control rate.
+
+        overdue: the time of `n_action_steps` and a half, if None; stale: of a chunk beside, if None.
+        """
+        overdue = overdue or 1.5 * policy.n_action_steps / fps
+        return cls(overdue=overdue, stale=stale or max(overdue, policy.chunk_size / fps + overdue))
 
 
 class Controller:

@@ -22,6 +22,10 @@ WINDOW = 10
 """Latencies: the first says how long loading and compiling take; of the later ones so many count."""
 
 
+ROUNDING = 1e-6
+"""In ticks: a latency of exactly three is not four."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
     """actions: (H, A), the first for the tick at which `begin` actions had been consumed."""
@@ -96,18 +100,19 @@ class ActionQueue:
 
 
 class Latency:
-    """How long decisions take, from look to arrival: the longest of the last few, without the warm-up."""
+    """How long decisions take, from look to arrival: the longest of the last few, without the warm-up.
+
+    Until there is another one, the warm-up is all that is known: to ask too early does no harm.
+    """
 
     def __init__(self) -> None:
-        self._seen = 0
+        self._warm_up: list[float] = []
         self._window: deque[float] = deque(maxlen=WINDOW)
 
     def add(self, seconds: float) -> None:
         """Note one."""
-        self._seen += 1
-        if self._seen > WARM_UP:
-            self._window.append(seconds)
+        (self._warm_up if len(self._warm_up) < WARM_UP else self._window).append(seconds)
 
     def steps(self, fps: float) -> int:
         """How many ticks will pass before a decision that is asked for now arrives; 0 if nothing is known."""
-        return math.ceil(max(self._window, default=0.0) * fps)
+        return math.ceil(max(self._window or self._warm_up, default=0.0) * fps - ROUNDING)

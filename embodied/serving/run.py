@@ -163,8 +163,7 @@ def _make_loop(
     asker: Asker,
     log: TickLog | None,
 ) -> ControlLoop:
-    overdue = config.overdue or 1.5 * policy.n_action_steps / offers.fps
-    stale = config.stale or max(overdue, policy.chunk_size / offers.fps + overdue)
+    patience = Patience.suiting(policy, offers.fps, overdue=config.overdue, stale=config.stale)
     is_sync = config.chunking == SYNC
     queue = ActionQueue(MERGES["rtc" if is_sync else config.chunking])
     patience = Patience(overdue=overdue, stale=stale)

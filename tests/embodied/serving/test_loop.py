@@ -197,6 +197,17 @@ def test_a_tick_that_is_missed_is_not_made_up_for() -> None:
     assert it.broken_rules() == []
 
 
+def test_a_tick_counts_as_behind_by_as_much_as_it_begins_late() -> None:
+    """Of 33.3 ms: one of 45 makes the next 11.7 late; one of 90 leaves one out, 56.7 late, the next 23.3."""
+    for seconds, worst, late in ((0.045, 11.7, 0), (0.09, 56.7, 2)):
+        it = rig()
+        it.loop.record = lambda frame, seconds=seconds, it=it: it.clock.sleep(seconds)
+        it.loop.run(0.5 * TICK)
+        assert it.loop.behind.summary()["max_ms"] == pytest.approx(worst, abs=0.1)
+        assert it.loop.counts.late == late
+        assert it.loop.duration.summary()["max_ms"] == pytest.approx(1000 * seconds, abs=0.1)
+
+
 def test_at_rest_it_brakes_and_asks_nothing_and_then_goes_on() -> None:
     it = rig()
     it.loop.run(1.0)
