@@ -285,10 +285,11 @@ def _parse(verb: Verb, args: Sequence[str]) -> Any:
     if verb.overrides is None:
         return parse_flags(config_class, args, choice_defaults=CHOICE_DEFAULTS)
     group = f"{verb.overrides}."
-    flags = list_flags(config_class, {}, choice_defaults=CHOICE_DEFAULTS, is_whole=False)
+    values = split_args(args)
+    flags = list_flags(config_class, values, choice_defaults=CHOICE_DEFAULTS, is_whole=False)
     known = {flag.name for flag in flags}
     own, handed_on = [], []
-    for name, value in split_args(args).items():
+    for name, value in values.items():
         is_own = not name.startswith(group) or name in known
         text = "" if value is None else f"={value}"
         (own if is_own else handed_on).append(f"--{name if is_own else name.removeprefix(group)}{text}")

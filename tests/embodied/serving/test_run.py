@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embodied.cli import main
 from embodied.errors import UserError
 from embodied.flags import parse_flags
 from embodied.robots.body import read_motor_log
@@ -188,3 +189,9 @@ def test_degrees_are_insisted_on() -> None:
     flags = ["--robot.type=so101_follower", "--robot.port=x", "--robot.use_degrees=false", "--task=t"]
     with pytest.raises(UserError, match="use_degrees=false: expected true"):
         run(parse_flags(RunConfig, [*flags, "--policy.path=none"]))
+
+
+def test_the_command_line_takes_flags_of_the_robot(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--robot.type=sim_so101", "--robot.port=nobody", "--server.url=ftp://here", "--task=reach"]
+    assert main(["run", *flags]) == 2
+    assert "ftp://here: expected ws://HOST:PORT or wss://HOST:PORT" in capsys.readouterr().err
