@@ -40,7 +40,7 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=2000, help="at least, in each phase with a policy")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    before = os.getloadavg()[0]
+    before, load = os.getloadavg()[0], Load(hz=args.hz, seconds=args.seconds)
     target = Target(function=HOLDING, arguments={"specification": to_plain(STILL)})
     if args.path is not None:
         target = find_target(args.path, null=False, device=None, overrides=[])
@@ -49,12 +49,11 @@ if __name__ == "__main__":
         authority.cert_pem.write_to_path(files.authority)
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(files.certificate)
         files.token.write_text(secrets.token_hex(16))
-        with served(target, files) as url:
+        with served(target, files) as (url, _):
             if args.path is None:
-                result = beside_neighbours(url, STILL, files, Load(hz=args.hz, seconds=args.seconds))
+                result = beside_neighbours(url, STILL, files, load)
             else:
-                load = {"hz": args.hz, "requests": args.requests, "seconds": args.seconds}
-                result = clients_held(url, find_specification(args.path), files, **load)
+                result = clients_held(url, find_specification(args.path), files, load, args.requests)
     print({name: value for name, value in result.items() if not isinstance(value, dict)}, "load", before)
     path = args.json or Path("results", f"bench_serve{'_policy' if args.path else ''}.json")
     write_result(path, {**result, "load_before": before}, command=["python", *sys.argv], seed=0)

@@ -38,7 +38,7 @@ def bench_jitter(
 
     def connector(offers: Specification) -> Any:
         target = (
-            _holding(offers) if policy is None else find_target(policy, null=False, device=None, overrides=[])
+            holding(offers) if policy is None else find_target(policy, null=False, device=None, overrides=[])
         )
         if busy:
             target = Target(function=f"{__name__}:saturating", arguments={"target": vars(target)})
@@ -56,7 +56,8 @@ def bench_jitter(
     return {**result, "ok": result["tick_times"]["behind"]["p99_ms"] <= P99_MS, "busy": busy}
 
 
-def _holding(offers: Specification) -> Target:
+def holding(offers: Specification) -> Target:
+    """A policy for this robot that holds still."""
     specification = to_plain(offers) | {"checkpoint": "0" * 64, **CHUNK}
     arguments = {"specification": specification}
     return Target(function="embodied.serving.runners:holding_still_as", arguments=arguments)

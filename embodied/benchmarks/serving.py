@@ -1,9 +1,10 @@
 """What a server holds: answers in time beside bad neighbours, and how many robots one policy has time for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from embodied.serving.load import NEIGHBOURS, Credentials, Load, Measured, measure
+from embodied.serving.load import Credentials, Load, Measured, measure
 from embodied.serving.specification import Specification
 
 LATE = 0.001
@@ -18,11 +19,11 @@ MOVED = {"a stalled reader": 0.2, "hostile peers": 1.0}
 
 
 def beside_neighbours(url: str, policy: Specification, files: Credentials, load: Load) -> dict[str, Any]:
-    """Latency beside every neighbour, each twice and in turn.
+    """Latency beside neighbours, each twice and in turn.
 
     Returns `ok`, `beside` (what `Measured.summary` gives, by neighbour), `p99_moved_by` and the load.
     """
-    phases = {name: Measured() for name in NEIGHBOURS}
+    phases = {name: Measured() for name in ("nobody", *MOVED, "a crowd")}
     for name in [*phases, *phases]:
         phases[name].add(measure(url, policy, files, load, beside=name))
     rows = {name: measured.summary() for name, measured in phases.items()}
@@ -35,25 +36,19 @@ def beside_neighbours(url: str, policy: Specification, files: Credentials, load:
 
 
 def clients_held(
-    url: str,
-    policy: Specification,
-    files: Credentials,
-    *,
-    hz: float,
-    requests: int,
-    seconds: float,
-    most: int,
+    url: str, policy: Specification, files: Credentials, load: Load, requests: int
 ) -> dict[str, Any]:
-    """The largest number of robots, up to `MOST`, that ask at `hz` with less than `LATE` late.
+    """The largest number of robots, up to `MOST`, that ask as often as the load says with under `LATE` late.
 
-    Each number is tried for `seconds`, or longer, until they have asked `requests` times. Returns `ok`,
-    `clients`, `clients_x_hz` and `tried` (what `Measured.summary` gives, by the number of robots).
+    Each number is tried for as long as it says, or longer, until they have asked `requests` times. Returns
+    `ok`, `clients`, `clients_x_hz` and `tried` (what `Measured.summary` gives, by the number of robots).
     """
     tried: dict[int, dict[str, float]] = {}
 
     def holds(clients: int) -> bool:
-        load = Load(clients=clients, hz=hz, seconds=max(seconds, requests / (clients * hz)))
-        tried[clients] = row = measure(url, policy, files, load).summary()
+        seconds = max(load.seconds, requests / (clients * load.hz))
+        trial = replace(load, clients=clients, seconds=seconds)
+        tried[clients] = row = measure(url, policy, files, trial).summary()
         print(
             f"{clients:4} robots",
             "   ".join(f"{what} {value:.4g}" for what, value in row.items()),
@@ -62,7 +57,7 @@ def clients_held(
         return row["late_share"] < LATE
 
     held = most_clients(holds, limit=MOST)
-    return {"ok": held > 0, "clients": held, "hz": hz, "clients_x_hz": held * hz, "tried": tried}
+    return {"ok": held > 0, "clients": held, "hz": load.hz, "clients_x_hz": held * load.hz, "tried": tried}
 
 
 def most_clients(holds: Callable[[int], bool], *, limit: int) -> int:

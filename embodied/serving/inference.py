@@ -222,9 +222,19 @@ class Inference:
 # --- the child ------------------------------------------------------------------------------------
 
 
+def spare_cores() -> int:
+    """How many cores inference uses: all but that of who answers, or ticks.
+
+    A pass over several cores waits for the one that something else holds, so that one more costs the slowest
+    decisions far more than it gives the usual ones.
+    """
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
 def main(descriptor: int) -> None:
     """Load the policy, then decide until the parent is gone."""
     os.nice(NICENESS)
+    os.environ.setdefault("OMP_NUM_THREADS", str(spare_cores()))  # read when torch is imported
     with socket.socket(fileno=descriptor) as channel:
         target = _receive(channel)
         if target is None:

@@ -8,6 +8,7 @@ that a server that stops the clients does not look better for it.
 import asyncio
 import itertools
 import json
+import random
 import ssl
 import subprocess
 import sys
@@ -86,15 +87,15 @@ class Measured:
 
 
 @contextmanager
-def served(target: Target, files: Credentials) -> Iterator[str]:
-    """URL of a server under test."""
+def served(target: Target, files: Credentials) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server under test."""
     with _process({"target": asdict(target)}, files) as process:
         assert process.stdout is not None
         words = (word for line in process.stdout for word in line.replace(",", "").split())  # others talk too
         address = next((word for word in words if word.startswith("wss://")), None)
         if address is None:
             raise UserError("the policy cannot be served, see above: expected one that can")
-        yield address.replace("127.0.0.1", "localhost")
+        yield address.replace("127.0.0.1", "localhost"), process.pid
 
 
 @contextmanager
@@ -110,12 +111,18 @@ def _process(plan: Mapping[str, Any], files: Credentials) -> Iterator[subprocess
         process.communicate(timeout=30)
 
 
+@contextmanager
+def neighbour(name: str, url: str, specification: Specification, files: Credentials) -> Iterator[None]:
+    """One of `NEIGHBOURS` of a server, in a process of its own."""
+    with _process({"url": url, "specification": to_plain(specification), "neighbour": name}, files):
+        yield
+
+
 def measure(
     url: str, specification: Specification, files: Credentials, load: Load, *, beside: str = "nobody"
 ) -> Measured:
     """Ask like so many robots, spread over a period; beside: one of `NEIGHBOURS`."""
-    plan = {"url": url, "specification": to_plain(specification), "neighbour": beside}
-    with _process(plan, files):
+    with neighbour(beside, url, specification, files):
         return asyncio.run(_drive(url, specification, files, load))
 
 
@@ -248,11 +255,39 @@ async def _crowd(url: str, specification: Specification, files: Credentials) -> 
                 one[1].close()
 
 
+async def _visit(url: str, specification: Specification, files: Credentials) -> None:
+    """Four at once come, ask for a second or two and go: one in five without a word, one in five as a foe."""
+    async with asyncio.TaskGroup() as group:
+        for seed in range(4):
+            group.create_task(_visits(url, specification, files, random.Random(seed)))
+
+
+async def _visits(url: str, specification: Specification, files: Credentials, draw: random.Random) -> None:
+    foes = list(hostile_wire().values())
+    while True:
+        with suppress(OSError, WebSocketException):
+            async with _connected(url, files) as socket:
+                request = _look(specification, await _agreed(socket, specification))
+                for sequence in range(draw.randrange(20)):
+                    due = time.monotonic() + 0.1
+                    await socket.send(encode(Ask(sequence=sequence, age=0.0, deadline=0.1, request=request)))
+                    await _is_answered(socket, specification, sequence, due)
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                match draw.randrange(5):
+                    case 0:
+                        socket.transport.abort()
+                    case 1:
+                        await socket.send(draw.choice(foes))
+                        await socket.recv()
+        await asyncio.sleep(0.1)
+
+
 NEIGHBOURS = {
     "nobody": _nobody,
     "a stalled reader": _stall,
     "hostile peers": _harass,
     "a crowd": _crowd,
+    "visitors": _visit,
 }
 
 

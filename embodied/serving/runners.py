@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from embodied.manifest import read_json
-from embodied.serving.inference import Target
+from embodied.serving.inference import Target, spare_cores
 from embodied.serving.runner import NullRunner, PolicyRunner
 from embodied.serving.specification import Specification, from_checkpoint, from_plain
 
@@ -28,7 +28,9 @@ def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequen
     if null:
         return Target(function=f"{__name__}:holding_still", arguments={"path": str(path)})
     kind = "export" if (path / EXPORT).is_file() else "checkpoint"
-    options: dict[str, Any] = {} if kind == "export" else {"device": device, "overrides": list(overrides)}
+    options: dict[str, Any] = {"device": device, "overrides": list(overrides)}
+    if kind == "export":
+        options = {"threads": spare_cores()}
     return Target(
         function=f"{__name__}:stored", arguments={"kind": kind, "path": str(path), "options": options}
     )

@@ -12,6 +12,19 @@ from embodied.serving.inference import Target
 from embodied.serving.runners import find_target
 from embodied.serving.server import PolicyServer, Settings
 
+TIDY_SECONDS = 1.0
+
+
+async def tidy(seconds: float) -> None:
+    """Collect garbage every so many seconds, until cancelled.
+
+    A connection that has ended is a cycle of few objects that hold half a megabyte of buffers: Python, which
+    counts objects, would let hundreds of them pile up. With what was imported frozen this takes about 1 ms.
+    """
+    while True:
+        await asyncio.sleep(seconds)
+        gc.collect()
+
 
 def serve(config: ServeConfig) -> dict[str, Any]:
     """Serve until SIGTERM or SIGINT. Returns `address`, `checkpoint`, `seconds` and `requests` by outcome."""
@@ -59,6 +72,7 @@ async def run_server(target: Target, settings: Settings) -> dict[str, Any]:
     await starting
     gc.collect()
     gc.freeze()  # a full collection of all that was imported would make every answer late
+    tidying = asyncio.create_task(tidy(TIDY_SECONDS))
     scheme = "ws" if settings.tls is None else "wss"
     address = f"{scheme}://{settings.host}:{server.port}"
     checkpoint = server.specification.checkpoint
@@ -67,6 +81,7 @@ async def run_server(target: Target, settings: Settings) -> dict[str, Any]:
     )
     await asyncio.wait([stopping, server.failure], return_when=asyncio.FIRST_COMPLETED)
     print("draining", flush=True)
+    tidying.cancel()
     await server.drain()
     if server.failure.done():
         server.failure.result()

@@ -19,8 +19,8 @@ from embodied.serving.specification import Specification, from_plain
 class ObedientRunner:
     """Actions: looks since the reset, size of the batch, first number of the state; the tasks are orders.
 
-    `sleep S`, `hang`, `die`, `refuse`; `sessions`, `niceness` and `frozen` (objects that are never collected)
-    are answered three times.
+    `sleep S`, `hang`, `die`, `refuse`; `sessions`, `threads`, `niceness` and `frozen` (objects that are never
+    collected) are answered three times.
     """
 
     def __init__(self, specification: Specification) -> None:
@@ -54,6 +54,7 @@ class ObedientRunner:
 
 TOLD = {
     "sessions": lambda runner: len(runner.looks),
+    "threads": lambda runner: int(os.environ["OMP_NUM_THREADS"]),
     "niceness": lambda runner: os.nice(0),
     "frozen": lambda runner: gc.get_freeze_count(),
 }

@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> Credentials:
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_every_robot_asks_at_its_rate_beside_any_neighbour(files: Credentials, neighbour: str) -> None:
     load = Load(clients=3, hz=5.0, seconds=0.8, warm_up=0.2)
-    with served(STILL, files) as url:
+    with served(STILL, files) as (url, _):
         measured = measure(url, POLICY, files, load, beside=neighbour)
     assert measured.summary()["requests"] == 3 * 4
     assert min(measured.latencies) > 0
@@ -46,7 +46,7 @@ def test_every_robot_asks_at_its_rate_beside_any_neighbour(files: Credentials, n
 
 def test_what_a_robot_cannot_ask_is_late(files: Credentials) -> None:
     load = Load(clients=2, hz=5.0, seconds=0.8, warm_up=0.2)
-    with served(STILL, files) as url:
+    with served(STILL, files) as (url, _):
         pass
     summary = measure(url, POLICY, files, load).summary()
     assert summary["requests"] == 8

@@ -1,10 +1,13 @@
 """`embodied serve` as users run it."""
 
+import asyncio
+import gc
 import json
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from embodied.errors import UserError
 from embodied.manifest import write_manifest
 from embodied.serving.client import PolicyClient
 from embodied.serving.config import ServeConfig, ServedPolicy
-from embodied.serving.serve import settings_of
+from embodied.serving.serve import settings_of, tidy
 from embodied.serving.specification import from_checkpoint
 
 JOINTS = {"kind": "STATE", "shape": [2], "names": ["a.pos", "gripper.pos"], "min": [-9, 0], "max": [9, 100]}
@@ -107,3 +110,24 @@ def test_settings_are_safe_by_default() -> None:
     assert settings_of(config(modes="reactive, plan")).modes == ("reactive", "plan")
     with pytest.raises(UserError):
         config(inference_timeout=0)
+
+
+def test_what_has_ended_is_freed_within_a_period_though_python_sees_no_need() -> None:
+    class Ended:
+        pass
+
+    async def run() -> bool:
+        one, other = Ended(), Ended()
+        one.other, other.one = other, one  # type: ignore[attr-defined]
+        watched = weakref.ref(one)
+        del one, other
+        tidying = asyncio.create_task(tidy(0.01))
+        await asyncio.sleep(0.2)
+        tidying.cancel()
+        return watched() is None
+
+    gc.disable()
+    try:
+        assert asyncio.run(run())
+    finally:
+        gc.enable()

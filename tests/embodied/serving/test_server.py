@@ -104,6 +104,17 @@ def test_inference_is_nicer_than_the_server_and_its_imports_are_never_collected(
         assert told(ask(client, "frozen"))[0] > 1000
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, max(1, (os.cpu_count() or 1) - 1)), ("3", 3)])
+def test_inference_leaves_one_core_to_the_server_unless_told_otherwise(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, given: str | None, used: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with PolicyClient(serving().url, robot=ROBOT) as client:
+        assert told(ask(client, "threads"))[0] == used
+
+
 def test_modes_are_chosen_within_the_limits_of_the_server(serving: Serving) -> None:
     running = serving(modes=("imagine",))
     with PolicyClient(running.url, robot=ROBOT) as client:
