@@ -21,8 +21,11 @@ VOCABULARY = 256 + 3
 
 
 def byte_tokenizer() -> ByT5Tokenizer:
-    """A tokenizer whose ids are the UTF-8 bytes plus 3, ended by id 1 and padded with `PAD_ID`."""
-    return ByT5Tokenizer(extra_ids=0)
+    """A tokenizer whose ids are the UTF-8 bytes plus 3, ended by id 1 and padded with `PAD_ID`.
+
+    What reads like a special token in an instruction, such as `</s>`, is spelled like any other text.
+    """
+    return ByT5Tokenizer(extra_ids=0, split_special_tokens=True)
 
 
 @ProcessorStepRegistry.register(name="latent_vla_byte_tokenizer")
