@@ -192,6 +192,7 @@ class CheckpointConfig:
 class EvaluateConfig:
     """`embodied evaluate`: success rates of a checkpoint on given environment seeds, beside their floors.
 
+    policy.path may also be a folder that `embodied export` wrote, of which `--policy.mode` alone can change.
     Episode i of every task uses environment seed `seed + i`. policy_overrides is filled by the command line.
     calibration: data set from which `--policy.intervention` takes plans and instructions.
     """

@@ -177,3 +177,35 @@ class GoalPointEnvConfig(PointEnvConfig):
     @property
     def simulator(self) -> Simulator:
         return Simulator(make_env=GoalPointEnv, make_expert=PointExpert)
+
+
+class ThreeJointEnv(PointEnv):
+    """Moves in three dimensions, seen from two cameras: the robot of `tests.checkpoints`."""
+
+    state_names = action_names = ("waist", "elbow", "gripper")
+    action_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert isinstance(self.observation_space, gym.spaces.Dict)
+        joints = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.observation_space = gym.spaces.Dict({**self.observation_space.spaces, "agent_pos": joints})
+
+    def restart(self, *, seed: int | None = None) -> dict[str, Any]:
+        info = super().restart(seed=seed)
+        self.position = np.append(self.position, 0.0)
+        return info
+
+
+@EnvConfig.register_subclass("fake_three_joints")
+@dataclass
+class ThreeJointEnvConfig(PointEnvConfig):
+    cameras: str = "corner,gripper"
+
+    @property
+    def simulator(self) -> Simulator:
+        return Simulator(make_env=ThreeJointEnv, make_expert=PointExpert)
+
+    @property
+    def gym_kwargs(self) -> dict[str, Any]:
+        return {"length": self.episode_length, "cameras": tuple(self.cameras.split(","))}

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,21 @@ from embodied.evaluation.policy_loading import check_fits, load_planner, load_po
 from embodied.evaluation.statistics import percentiles_ms
 from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
+from embodied.export.agent import export_origin, load_exported
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
 from embodied.manifest import MANIFEST, read_json, write_json
 from embodied.rollout import Agent, Episode, EpisodeResult, ExpertFn, rollout
+from embodied.serving.export_folder import is_export
 from embodied.training.checkpoint import resolve_checkpoint
 from embodied.training.provenance import provenance
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluate a checkpoint, print a table and return the result as JSON values.
+    """Evaluate a checkpoint or an exported policy, print a table and return the result as JSON values.
 
     Beside what `summarise` gives: `floors` (the same for random and for no actions), `latency_ms` (p50 and
-    p95 of a decision for one environment alone), `checkpoint`, `policy`, `env`, and what `provenance` gives.
+    p95 of a decision for one environment alone), `checkpoint`, `policy` (its type, or `exported`), `env`, and
+    what `provenance` gives.
     With an output_dir, the result goes to `evaluation.json`, episode rows to `episodes.jsonl` and films to
     `videos/` in it.
     Raises UserError for a checkpoint or an environment that cannot be used.
@@ -40,11 +44,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     env = require_simulated(config.env)
     if config.videos and config.output_dir is None:
         raise UserError(f"--videos={config.videos}: expected --output_dir as well, for the films")
-    load = load_policy if config.policy.world_model_path is None else load_planner
-    policy, preprocessor, postprocessor = load(config.policy.folder, config.device, config.policy_overrides)
-    check_fits(policy.config, env)
-    prepare_intervention(policy, preprocessor, config.calibration)
-    agent = make_agent(policy, preprocessor, postprocessor)
+    subject = (_exported if is_export(config.policy.path) else _trained)(config, env)
+    agent = subject.agent
     episodes = list_episodes(env, config.episodes, config.seed, recorded=config.videos)
     expert_fns = {task: env.expert_fn(task) for task in env.tasks} if config.videos else None
     results = run_agent(agent, env, episodes, num_envs=config.num_envs, expert_fns=expert_fns)
@@ -64,13 +65,43 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **summary,
         "floors": floors,
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
-        "policy": policy.config.type,
+        "policy": subject.kind,
         "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
-        **checkpoint_origin(config.policy.folder, config.seed),
+        **subject.origin,
     }
     if config.output_dir is not None:
         write_json(config.output_dir / "evaluation.json", result)
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is evaluated. kind: of policy; origin: what `checkpoint_origin` gives."""
+
+    agent: Agent
+    kind: str
+    origin: dict[str, Any]
+
+
+def _trained(config: EvaluateConfig, env: SimulatedEnvConfig) -> Subject:
+    load = load_policy if config.policy.world_model_path is None else load_planner
+    policy, preprocessor, postprocessor = load(config.policy.folder, config.device, config.policy_overrides)
+    check_fits(policy.config, env)
+    prepare_intervention(policy, preprocessor, config.calibration)
+    return Subject(
+        agent=make_agent(policy, preprocessor, postprocessor),
+        kind=policy.config.type,
+        origin=checkpoint_origin(config.policy.folder, config.seed),
+    )
+
+
+def _exported(config: EvaluateConfig, env: SimulatedEnvConfig) -> Subject:
+    folder = config.policy.folder
+    if config.calibration is not None:
+        given = f"--calibration.root={config.calibration.root}"
+        raise UserError(f"{given}: {folder} is an exported policy: expected none, it has no interventions")
+    agent = load_exported(folder, env, config.device, config.policy_overrides)
+    return Subject(agent=agent, kind="exported", origin=export_origin(folder, config.seed))
 
 
 def evaluate_policy(

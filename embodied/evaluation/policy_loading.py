@@ -1,5 +1,6 @@
 """Trained policies from checkpoint folders, ours or LeRobot's, and whether they fit an environment."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,12 @@ def _detail(error: Exception) -> str:
 
 def check_fits(config: PreTrainedConfig, env: SimulatedEnvConfig) -> None:
     """Raise UserError naming the first input or action of the policy that the environment does not have."""
+    check_features({**(config.input_features or {}), **(config.output_features or {})}, env)
+
+
+def check_features(wanted: Mapping[str, PolicyFeature], env: SimulatedEnvConfig) -> None:
+    """Raise UserError naming the first feature that the environment does not have, or in another shape."""
     offered = env_to_policy_features(env)
-    wanted = {**(config.input_features or {}), **(config.output_features or {})}
     for name, feature in wanted.items():
         if name not in offered:
             present = ", ".join(sorted(offered))

@@ -15,7 +15,8 @@ from embodied.export.parity import Parity, compare, recorded_looks
 from embodied.export.tracing import write_graph
 from embodied.manifest import whole_folder, write_json, write_manifest
 from embodied.serving.checkpoint_runner import CheckpointPolicy
-from embodied.serving.exported_runner import EXPORT, FORMAT, ExportedPolicy
+from embodied.serving.export_folder import EXPORT, FORMAT
+from embodied.serving.exported_runner import ExportedPolicy
 from embodied.serving.specification import Specification, to_plain
 
 MODES = ("reactive", "imagine")
@@ -40,6 +41,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
             otherwise than the checkpoint. Nothing is written then.
     """
     path = config.policy.folder
+    origin = checkpoint_origin(path, config.seed)
     overrides = [*config.policy_overrides, "--continuation=inpainting"]  # a graph has no backward pass
     loaded = CheckpointPolicy(path, device="cpu", overrides=overrides)
     modes = _chosen_modes(config.modes, loaded.specification)
@@ -49,7 +51,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     threads = torch.get_num_threads()
     rows: dict[str, dict[str, Any]] = {}
     with whole_folder(config.output_dir) as folder:
-        description = _describe(loaded, modes)
+        description = _describe(loaded, modes, origin)
         for mode, name in description["graphs"].items():
             print(f"{mode}: tracing, which takes about half a minute", flush=True)
             write_graph(loaded, mode, folder / name)
@@ -71,7 +73,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         "tolerance": TOLERANCE,
         "threads": threads,
         "output_dir": str(config.output_dir),
-        **checkpoint_origin(path, config.seed),
+        **origin,
     }
 
 
@@ -92,13 +94,15 @@ def _check_exportable(path: Path, loaded: CheckpointPolicy) -> None:
             raise UserError(f"--policy.path={path}: its {name} is {getattr(config, name)}: expected {value}")
 
 
-def _describe(loaded: CheckpointPolicy, modes: Sequence[str]) -> dict[str, Any]:
-    """What the runner needs to know beside the graphs."""
+def _describe(loaded: CheckpointPolicy, modes: Sequence[str], origin: dict[str, Any]) -> dict[str, Any]:
+    """What the runner needs to know beside the graphs, and what an evaluation says of the checkpoint."""
+    checkpoint = {name: origin["checkpoint"][name] for name in ("sha256", "training_seed")}
     return {
         "format": FORMAT,
         "specification": to_plain(replace(loaded.specification, modes=tuple(modes))),
         "tokenizer": {**BYTES, "longest": loaded.policy.config.max_instruction_bytes},
         "graphs": {mode: f"{mode}.onnx" for mode in modes},
+        "trained": {"checkpoint": checkpoint, "dataset": origin["dataset"]},
     }
 
 

@@ -15,13 +15,11 @@ import numpy as np
 import onnxruntime
 
 from embodied.errors import UserError
-from embodied.manifest import MANIFEST, read_json, verify_files
+from embodied.serving.export_folder import read_description
 from embodied.serving.runner import Request
 from embodied.serving.sessions import Outcome, SessionRunner, stack_prefixes
 from embodied.serving.specification import Specification, from_plain
 
-EXPORT = "export.json"
-FORMAT = 1
 IMAGE, STATE, TOKENS, MASK, NOISE = "image.", "state", "tokens", "mask", "noise"
 PREFIX, WEIGHTS, FIRST, PAST = "prefix", "weights", "is_first", "past."
 ACTIONS, NORMALIZED, LEFT = "actions", "normalized", "left."
@@ -108,22 +106,6 @@ class ExportedRunner(SessionRunner):
     def __init__(self, path: Path, *, threads: int = 0, seed: int = 0) -> None:
         """Arguments as for `ExportedPolicy`; seed: of the noise."""
         super().__init__(ExportedPolicy(path, threads=threads), seed=seed)
-
-
-def is_export(path: Path) -> bool:
-    """Whether a folder is an exported policy, and no checkpoint."""
-    return (path / EXPORT).is_file()
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The content of `export.json`, once every file of the folder is verified; UserError if it is none."""
-    if not (path / MANIFEST).is_file() or not is_export(path):
-        raise UserError(f"{path}: is no exported policy: expected a folder that `embodied export` wrote")
-    verify_files(path, "export")
-    description = read_json(path / EXPORT)
-    if description["format"] != FORMAT:
-        raise UserError(f"{path}: has format {description['format']}: expected {FORMAT}, export it again")
-    return description
 
 
 def _joined_past(wanted: Mapping[str, Any], past: Sequence[Past | None]) -> Past:

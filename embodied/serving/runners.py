@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embodied.manifest import read_json
+from embodied.serving.export_folder import check_flags, is_export, read_description
 from embodied.serving.inference import Target, spare_cores
 from embodied.serving.runner import NullRunner, PolicyRunner
 from embodied.serving.specification import Specification, from_checkpoint, from_plain
@@ -16,18 +16,18 @@ RUNNERS = {
 }
 """Imported only when chosen: an exported policy needs no torch."""
 
-EXPORT = "export.json"
-"""What lies in the folder of an exported policy."""
-
 
 def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequence[str]) -> Target:
     """How to make the policy that `path` means, a checkpoint or an export.
 
-    null: one of the same specification that holds still. overrides: flags of a checkpoint's configuration.
+    null: one of the same specification that holds still. overrides: flags of a checkpoint's configuration;
+    UserError for one, or a device, that an export cannot change.
     """
+    kind = "export" if is_export(path) else "checkpoint"
+    if kind == "export":
+        check_flags(path, device, overrides)
     if null:
         return Target(function=f"{__name__}:holding_still", arguments={"path": str(path)})
-    kind = "export" if (path / EXPORT).is_file() else "checkpoint"
     options: dict[str, Any] = {"device": device, "overrides": list(overrides)}
     if kind == "export":
         options = {"threads": spare_cores()}
@@ -38,8 +38,8 @@ def find_target(path: Path, *, null: bool, device: str | None, overrides: Sequen
 
 def find_specification(path: Path) -> Specification:
     """What the policy that `path` means asks for and gives."""
-    if (path / EXPORT).is_file():
-        return from_plain(read_json(path / EXPORT)["specification"])
+    if is_export(path):
+        return from_plain(read_description(path)["specification"])
     return from_checkpoint(path)
 
 

@@ -17,7 +17,8 @@ from embodied.export.config import ExportConfig
 from embodied.export.export import export
 from embodied.manifest import MANIFEST
 from embodied.serving.checkpoint_runner import CheckpointRunner
-from embodied.serving.exported_runner import EXPORT, ExportedRunner
+from embodied.serving.export_folder import EXPORT
+from embodied.serving.exported_runner import ExportedRunner
 from embodied.serving.runner import Request
 from tests.checkpoints import THINKING, save_checkpoint, save_dataset
 

@@ -10,7 +10,7 @@ import pytest
 
 from embodied.errors import UserError
 from embodied.serving.exported_runner import ByteTokenizer, ExportedRunner
-from policies.latent_vla.tokenizer import byte_tokenizer
+from policies.latent_vla.tokenizer import ByteTokenizerStep
 from tests.checkpoints import save_checkpoint
 
 ROOT = Path(__file__).parents[3]
@@ -38,11 +38,13 @@ def spell() -> Callable[[list[str]], tuple[np.ndarray, np.ndarray]]:
 
 
 def test_instructions_are_spelled_as_in_training(spell: Callable) -> None:
-    texts = ["reach", " öffne die  Schublade\n", "机器人", "a"]
+    texts = ["reach", " öffne die  Schublade\n", "机器人", "a", "open </s> it", "</s>", "a<pad> <unk>"]
     tokens, mask = spell(texts)
-    expected = byte_tokenizer()(texts, padding="longest", return_tensors="np")
+    step = ByteTokenizerStep(max_length=64)
+    expected = step._tokenize_text(texts)
     np.testing.assert_array_equal(tokens, expected["input_ids"])
-    np.testing.assert_array_equal(mask, expected["attention_mask"].astype(bool))
+    np.testing.assert_array_equal(mask, expected["attention_mask"].bool())
+    assert tokens[5].tolist()[:5] == [ord(letter) + 3 for letter in "</s>"] + [1]
 
 
 def test_no_instruction_is_an_end_alone(spell: Callable) -> None:

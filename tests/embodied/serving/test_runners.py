@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from embodied.errors import UserError
 from embodied.serving.runners import find_target
 
 
@@ -16,3 +19,22 @@ def test_a_checkpoint_an_export_and_a_policy_that_holds_still_are_told_apart(tmp
     assert export.arguments == {"kind": "export", "path": str(tmp_path), "options": {}}
     still = find_target(tmp_path, null=True, device=None, overrides=[])
     assert still.function == "embodied.serving.runners:holding_still"
+
+
+@pytest.mark.parametrize(
+    ("device", "overrides", "line"),
+    [
+        ("cuda", [], "--device=cuda: .* is an exported policy: expected cpu"),
+        (
+            None,
+            ["--euler_steps=8"],
+            "--policy.euler_steps: .* is exported with it: expected only --policy.path",
+        ),
+    ],
+)
+def test_flags_that_an_export_cannot_change_are_refused(
+    tmp_path: Path, device: str | None, overrides: list[str], line: str
+) -> None:
+    (tmp_path / "export.json").touch()
+    with pytest.raises(UserError, match=line):
+        find_target(tmp_path, null=False, device=device, overrides=overrides)
