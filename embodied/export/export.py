@@ -99,7 +99,7 @@ def _describe(loaded: CheckpointPolicy, modes: Sequence[str], origin: dict[str, 
     checkpoint = {name: origin["checkpoint"][name] for name in ("sha256", "training_seed")}
     return {
         "format": FORMAT,
-        "specification": to_plain(replace(loaded.specification, modes=tuple(modes))),
+        "specification": to_plain(replace(loaded.specification, modes=tuple(modes), candidates=0)),
         "tokenizer": {**BYTES, "longest": loaded.policy.config.max_instruction_bytes},
         "graphs": {mode: f"{mode}.onnx" for mode in modes},
         "trained": {"checkpoint": checkpoint, "dataset": origin["dataset"]},

@@ -4,6 +4,7 @@ B requests, H chunk steps, A action size.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from embodied.errors import UserError
 from embodied.evaluation.policy_loading import load_policy
 from embodied.serving.runner import Request
 from embodied.serving.sessions import Outcome, SessionRunner, stack_prefixes
-from embodied.serving.specification import Specification, from_checkpoint
+from embodied.serving.specification import PLAN, Specification, from_checkpoint
 from policies.latent_vla.continuation import Prefix
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.recollection import Recollection, join
@@ -29,15 +30,20 @@ class CheckpointPolicy:
 
     def __init__(self, path: Path, *, device: str | None = None, overrides: list[str] | None = None) -> None:
         """Arguments as for `load_policy`; UserError for a checkpoint that cannot be used."""
-        self.specification = from_checkpoint(path)
+        noted = from_checkpoint(path)
         policy, self.preprocessor, self.postprocessor = load_policy(path, device, overrides)
         if not isinstance(policy, LatentVLAPolicy):
             raise UserError(f"{path}: holds a policy of type {policy.config.type}: expected latent_vla")
         self.policy = policy
+        self.specification = replace(
+            noted,
+            n_action_steps=policy.config.n_action_steps,
+            candidates=policy.config.candidates if PLAN in noted.modes else 0,
+        )
 
-    def noise_shape(self, mode: str) -> tuple[int, ...]:
+    def noise_shape(self, mode: str, candidates: int = 0) -> tuple[int, ...]:
         """(H, A), or those of several candidates."""
-        self.policy.config.mode = mode  # one policy serves every mode: nothing else in it depends on the mode
+        self._decide_by(mode, candidates or self.specification.candidates)
         return self.policy.config.noise_shape
 
     @torch.inference_mode()
@@ -54,7 +60,7 @@ class CheckpointPolicy:
         prefix = None
         if weights is not None:
             prefix = Prefix(add_anchor(batch[ACTION], batch), torch.from_numpy(weights).to(batch[ACTION]))
-        policy.config.mode = mode
+        self._decide_by(mode, noise.shape[1] // policy.config.rounds)
         left = [one for one in past if one is not None]
         policy.recollection = join(left) if left else None
         chunk = policy.continue_chunk(batch, torch.from_numpy(noise).to(batch[OBS_STATE]), prefix)
@@ -65,6 +71,13 @@ class CheckpointPolicy:
             normalized=chunk.float().cpu().numpy(),
             past=[recollection.row(index) for index in range(len(requests))],
         )
+
+    def _decide_by(self, mode: str, candidates: int) -> None:
+        """One policy serves every session: nothing else in it depends on these."""
+        config = self.policy.config
+        config.mode = mode
+        if mode == PLAN:
+            config.candidates = candidates
 
 
 class CheckpointRunner(SessionRunner):

@@ -80,15 +80,16 @@ class PolicyClient:
         *,
         robot: Specification,
         mode: str = "",
+        candidates: int = 0,
         token: str | None = None,
         ca: Path | None = None,
         timeout: float = 5.0,
     ) -> None:
         """Connect, within `CONNECT_SECONDS`, and agree, within `timeout` seconds.
 
-        url: `ws://127.0.0.1:8000`, or `wss://...` elsewhere; robot: what it offers and insists on; mode: how
-        to decide, the server's choice if empty; token: as the server has it; ca: certificate to trust for a
-        server that signed its own.
+        url: `ws://127.0.0.1:8000`, or `wss://...` elsewhere; robot: what it offers and insists on; mode,
+        candidates: how to decide, the server's choice if empty and 0; token: as the server has it; ca:
+        certificate to trust for a server that signed its own.
 
         Raises:
             UserError: a URL or certificate file that cannot be used, or a specification that does not fit.
@@ -96,6 +97,7 @@ class PolicyClient:
             Disconnected: there is no server, or it does not answer as one.
         """
         context = _context(url, ca)
+        hello = Hello(mode=mode, candidates=candidates, expects=robot)
         self._sequence = 0
         self._limit = MAX_HEADER + 4
         self._loop = asyncio.new_event_loop()
@@ -104,7 +106,7 @@ class PolicyClient:
         self._thread.start()
         try:
             self._socket = self._wait(_connect(url, token, context), min(timeout, CONNECT_SECONDS))
-            self.offer = self._wait(self._agree(Hello(mode=mode, expects=robot)), timeout)
+            self.offer = self._wait(self._agree(hello), timeout)
             self._limit = answer_limit(self.offer.specification)
             line = mismatch(self.offer.specification, robot)  # the server has looked as well
             if line is not None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embodied.errors import UserError
+from embodied.serving.runner import FEWEST_CANDIDATES
+from embodied.serving.specification import MAX_CANDIDATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +21,10 @@ class ServeConfig:
 
     Other `--policy.*` flags override fields of a checkpoint's own configuration. null: hold still instead of
     asking the policy, for tests of the load. modes: comma list of ways to decide that sessions may choose,
-    all of the policy's if None; mode: for who names none. max_batch: requests decided together.
-    openpi: speak its dialect as well. inference_timeout: seconds after which inference has hung and is
-    started anew. token_file: holds what clients have to show; with tls_cert and tls_key it is needed for a
+    all of the policy's if None; mode: for who names none. max_candidates: the most chunks that a session in
+    mode `plan` may have it choose among, the policy's own number if None. max_batch: requests decided
+    together. openpi: speak its dialect as well. inference_timeout: seconds after which inference has hung and
+    is started anew. token_file: holds what clients have to show; with tls_cert and tls_key it is needed for a
     host that others can reach.
     """
 
@@ -36,6 +39,7 @@ class ServeConfig:
     token_file: Path | None = None
     modes: str | None = None
     mode: str = ""
+    max_candidates: int | None = None
     max_sessions: int = 32
     max_batch: int = 8
     openpi: bool = False
@@ -48,6 +52,9 @@ class ServeConfig:
         for name in ("max_sessions", "max_batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+        if self.max_candidates is not None and not FEWEST_CANDIDATES <= self.max_candidates <= MAX_CANDIDATES:
+            expected = f"expected {FEWEST_CANDIDATES} to {MAX_CANDIDATES}"
+            raise UserError(f"--max_candidates={self.max_candidates}: {expected}")
         if not self.inference_timeout > 0:
             raise UserError(f"--inference_timeout={self.inference_timeout}: expected more than 0")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -111,10 +111,16 @@ class OpenpiDialect:
 
 
 class Session:
-    """Reading, deciding and writing meet here. owes_reset: the request that began an episode was dropped."""
+    """Reading, deciding and writing meet here.
 
-    def __init__(self, name: str, mode: str, socket: ServerConnection, dialect: Dialect) -> None:
-        self.name, self.mode, self.socket, self.dialect = name, mode, socket, dialect
+    mode, candidates: how it is decided for; owes_reset: the request that began an episode was dropped.
+    """
+
+    def __init__(
+        self, name: str, mode: str, candidates: int, socket: ServerConnection, dialect: Dialect
+    ) -> None:
+        self.name, self.mode, self.candidates = name, mode, candidates
+        self.socket, self.dialect = socket, dialect
         self.last_sequence, self.owes_reset = -1, False
         self._mail: deque[bytes | str] = deque(maxlen=MOST_MAIL)
         self._has_mail = asyncio.Event()

@@ -56,7 +56,7 @@ class Dispatcher:
             session=session.name,
             sequence=ask.sequence,
             frame=frame,
-            group=(session.mode, prefix, ask.request.delay),
+            group=(session.mode, session.candidates, prefix, ask.request.delay),
             arrived=now,
             expires=now + ask.deadline,
         )

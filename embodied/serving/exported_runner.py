@@ -71,7 +71,7 @@ class ExportedPolicy:
             for mode in self.specification.modes
         }
 
-    def noise_shape(self, mode: str) -> tuple[int, ...]:
+    def noise_shape(self, mode: str, candidates: int = 0) -> tuple[int, ...]:
         """(H, A)."""
         return self.specification.chunk_size, len(self.specification.action.names)
 

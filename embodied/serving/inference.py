@@ -137,9 +137,9 @@ class Inference:
             except (InferenceDied, UserError) as error:
                 logger.error("inference did not start: %s", error)
 
-    async def open(self, session: str, mode: str) -> None:
+    async def open(self, session: str, mode: str, candidates: int) -> None:
         """Begin a session; UserError if the policy does not take it, InferenceDied without a policy."""
-        reply = await self._ask({"open": session, "mode": mode})
+        reply = await self._ask({"open": session, "mode": mode, "candidates": candidates})
         if "error" in reply:
             raise UserError(reply["error"])
 
@@ -258,9 +258,9 @@ def _load(function: str) -> Callable[..., PolicyRunner]:
 
 def _done(runner: PolicyRunner, message: Message) -> Message:
     match message:
-        case {"open": session, "mode": mode}:
+        case {"open": session, "mode": mode, "candidates": candidates}:
             try:
-                runner.open(session, mode)
+                runner.open(session, mode, candidates)
             except UserError as error:
                 return {"error": one_line(error)}
         case {"close": session}:

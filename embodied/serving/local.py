@@ -21,7 +21,7 @@ from embodied.errors import UserError
 from embodied.serving.client import Disconnected, Refused
 from embodied.serving.inference import CAPS, Target
 from embodied.serving.runner import Request
-from embodied.serving.specification import Specification, from_plain, mismatch
+from embodied.serving.specification import PLAN, Specification, from_plain, mismatch
 from embodied.serving.strict_msgpack import unpack
 from embodied.serving.wire import Answer, Ask, Failure, Offer, decode, encode, pack
 
@@ -38,8 +38,11 @@ class LocalPolicy:
 
     offer: Offer
 
-    def __init__(self, target: Target, *, robot: Specification, mode: str = "") -> None:
-        """Load the policy. UserError if it cannot be, or does not fit; Disconnected if the child dies."""
+    def __init__(self, target: Target, *, robot: Specification, mode: str = "", candidates: int = 0) -> None:
+        """Load the policy. UserError if it cannot be, or does not fit; Disconnected if the child dies.
+
+        mode, candidates: how to decide, the policy's choice if empty and 0.
+        """
         self._socket, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "embodied.serving.inference", str(theirs.fileno())]
@@ -52,11 +55,13 @@ class LocalPolicy:
             if line is not None:
                 raise UserError(line)
             chosen = mode or specification.modes[0]
-            self._exchange({"open": SESSION, "mode": chosen}, LOADING_SECONDS)
+            opening = {"open": SESSION, "mode": chosen, "candidates": candidates}
+            self._exchange(opening, LOADING_SECONDS)
         except BaseException:
             self.close()
             raise
-        self.offer = Offer(session=SESSION, mode=chosen, specification=specification)
+        count = (candidates or specification.candidates) if chosen == PLAN else 0
+        self.offer = Offer(session=SESSION, mode=chosen, candidates=count, specification=specification)
 
     @property
     def pid(self) -> int:

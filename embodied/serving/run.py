@@ -135,11 +135,19 @@ def _connector(config: RunConfig, offers: Specification) -> Callable[[], Connect
         target = find_target(
             config.policy.path, null=False, device=config.device, overrides=config.policy_overrides
         )
-        return partial(LocalPolicy, target, robot=offers, mode=config.mode)
+        return partial(LocalPolicy, target, robot=offers, mode=config.mode, candidates=config.candidates)
     server = config.server
     assert server.url is not None
     token = None if server.token_file is None else read_token(server.token_file)
-    return partial(PolicyClient, server.url, robot=offers, mode=config.mode, token=token, ca=server.ca)
+    return partial(
+        PolicyClient,
+        server.url,
+        robot=offers,
+        mode=config.mode,
+        candidates=config.candidates,
+        token=token,
+        ca=server.ca,
+    )
 
 
 def _agreed(asker: Asker, config: RunConfig) -> Specification:

@@ -57,7 +57,8 @@ class SafetyFlags:
 class RunConfig:
     """`embodied run`: drive a robot by a policy on a server (--server.url) or here (--policy.path).
 
-    mode: how to decide, the policy's choice if empty; task: the instruction; chunking: `rtc`, where a new
+    mode: how to decide, the policy's choice if empty; candidates: chunks that mode `plan` chooses among, the
+    policy's number if 0, a server may allow fewer; task: the instruction; chunking: `rtc`, where a new
     chunk continues the one before, `ensemble`, where all predictions for a step are averaged, or `sync`,
     where the robot waits for each; episodes, seconds: how many and how long; overdue: seconds after the last
     decision at which it is missed, the time of `n_action_steps` and a half if None; stale: age of a look, in
@@ -76,6 +77,7 @@ class RunConfig:
     safety: SafetyFlags = field(default_factory=SafetyFlags)
     policy_overrides: list[str] = field(default_factory=list)
     mode: str = ""
+    candidates: int = 0
     chunking: str = "rtc"
     episodes: int = 1
     seconds: float = 30.0

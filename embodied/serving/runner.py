@@ -12,7 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from embodied.errors import UserError
-from embodied.serving.specification import Signals, Specification
+from embodied.serving.specification import PLAN, Signals, Specification
+
+FEWEST_CANDIDATES = 3
+"""For a search among fewer there is nothing to narrow down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,11 @@ class PolicyRunner(Protocol):
 
     specification: Specification
 
-    def open(self, session: str, mode: str) -> None:
-        """Begin a session that decides by `mode`; UserError if it is open, or for an unknown mode."""
+    def open(self, session: str, mode: str, candidates: int = 0) -> None:
+        """Begin a session that decides by `mode`; UserError if it is open, or for an unknown mode.
+
+        candidates: chunks that `plan` chooses among, the policy's own number if 0.
+        """
         ...
 
     def close(self, session: str) -> None:
@@ -64,10 +70,16 @@ class PolicyRunner(Protocol):
         ...
 
 
-def check_mode(mode: str, specification: Specification) -> None:
-    """Raise UserError for a mode that the policy does not have."""
+def check_mode(mode: str, candidates: int, specification: Specification) -> None:
+    """Raise UserError for a mode that the policy does not have, or candidates that it cannot choose among."""
     if mode not in specification.modes:
-        raise UserError(f"mode {mode}: expected one of {', '.join(specification.modes)}")
+        raise UserError(f"mode {mode[:40]}: expected one of {', '.join(specification.modes)}")
+    if not candidates:
+        return
+    if mode != PLAN:
+        raise UserError(f"candidates {candidates}: expected 0, mode {mode} has none to choose among")
+    if candidates < FEWEST_CANDIDATES:
+        raise UserError(f"candidates {candidates}: expected at least {FEWEST_CANDIDATES}")
 
 
 def check_request(request: Request, specification: Specification) -> None:
@@ -116,9 +128,9 @@ class NullRunner:
         self._held = held_joints(specification.state, specification.action)
         self._open: set[str] = set()
 
-    def open(self, session: str, mode: str) -> None:
-        """Begin a session; its mode makes no difference."""
-        check_mode(mode, self.specification)
+    def open(self, session: str, mode: str, candidates: int = 0) -> None:
+        """Begin a session; how it decides makes no difference."""
+        check_mode(mode, candidates, self.specification)
         if session in self._open:
             raise UserError(f"session {session}: is open already")
         self._open.add(session)

@@ -46,6 +46,7 @@ def settings_of(config: ServeConfig) -> Settings:
         token=None if config.token_file is None else read_token(config.token_file),
         modes=() if config.modes is None else tuple(mode.strip() for mode in config.modes.split(",")),
         mode=config.mode,
+        max_candidates=config.max_candidates,
         max_sessions=config.max_sessions,
         max_batch=config.max_batch,
         openpi=config.openpi,

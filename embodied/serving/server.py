@@ -25,13 +25,13 @@ from websockets.typing import Subprotocol
 from embodied.errors import UserError
 from embodied.serving import openpi
 from embodied.serving.access import check_exposure, has_token
-from embodied.serving.connections import OpenpiDialect, Session, VlaDialect, read_message
+from embodied.serving.connections import Dialect, OpenpiDialect, Session, VlaDialect, read_message
 from embodied.serving.dispatch import Dispatcher
 from embodied.serving.gate import Gate
 from embodied.serving.inference import Inference, InferenceDied, Target
 from embodied.serving.metrics import CONTENT_TYPE, Metrics
-from embodied.serving.runner import check_request
-from embodied.serving.specification import Specification, mismatch
+from embodied.serving.runner import check_mode, check_request
+from embodied.serving.specification import PLAN, Specification, mismatch
 from embodied.serving.strict_msgpack import WireError
 from embodied.serving.wire import (
     SUBPROTOCOL,
@@ -55,7 +55,8 @@ class Settings:
     """How to serve.
 
     modes: those that sessions may choose, all of the policy's if empty; mode: for who names none, the first
-    of them if empty; max_batch: requests decided together; openpi: whether to speak its dialect as well;
+    of them if empty; max_candidates: the most chunks that sessions may have `plan` choose among, the policy's
+    own number if None; max_batch: requests decided together; openpi: whether to speak its dialect as well;
     inference_timeout: seconds after which inference has hung; patience: seconds for a handshake, between
     pings, for their answer, for a stalled reader and for draining; max_strangers: connections without a
     session, see `gate`.
@@ -67,6 +68,7 @@ class Settings:
     token: str | None = None
     modes: tuple[str, ...] = ()
     mode: str = ""
+    max_candidates: int | None = None
     max_sessions: int = 32
     max_strangers: int = 64
     max_batch: int = 8
@@ -101,7 +103,9 @@ class PolicyServer:
         except InferenceDied as error:
             raise UserError("the policy cannot be loaded, see above: expected one that can") from error
         try:
-            self.specification = _limited(self.inference.specification, settings.modes)
+            offered = self.inference.specification
+            self.specification = _limited(offered, settings.modes, settings.max_candidates)
+            self._candidates = min(offered.candidates, self.specification.candidates)
             self._mode = _default_mode(self.specification, settings.mode)
             self._limit = request_limit(self.specification)
             self._server = await self._listen()
@@ -225,7 +229,7 @@ class PolicyServer:
             self._connected -= 1
 
     async def _greet_vla(self, socket: ServerConnection) -> Session | None:
-        """Agree on specification and mode; None, and a typed refusal, if that fails."""
+        """Agree on specification and how to decide; None, and a typed refusal, if that fails."""
         try:
             frame = await asyncio.wait_for(read_message(socket), self._settings.patience)
             hello = _read_hello(frame, self._limit)
@@ -235,18 +239,35 @@ class PolicyServer:
         if line is not None:
             return await self._turn_away(socket, "specification", one_line(UserError(line)))
         mode = hello.mode or self._mode
-        if mode not in self.specification.modes:
-            expected = ", ".join(self.specification.modes)
-            return await self._turn_away(socket, "invalid", f"mode {mode[:40]}: expected one of {expected}")
-        session = Session(secrets.token_hex(16), mode, socket, VlaDialect(self.specification))
+        try:
+            self._check_asked(mode, hello.candidates)
+        except UserError as error:
+            return await self._turn_away(socket, "invalid", one_line(error))
+        session = self._session(mode, hello.candidates, socket, VlaDialect(self.specification))
         if await self._open(session):
-            offer = Offer(session=session.name, mode=mode, specification=self.specification)
+            offer = Offer(
+                session=session.name,
+                mode=mode,
+                candidates=session.candidates,
+                specification=self.specification,
+            )
             session.post(encode(offer))
             return session
         return None
 
+    def _check_asked(self, mode: str, candidates: int) -> None:
+        """Raise UserError for a way to decide that sessions may not choose."""
+        check_mode(mode, candidates, self.specification)
+        most = self.specification.candidates
+        if candidates > most:
+            raise UserError(f"candidates {candidates}: expected at most {most}, this server's limit")
+
+    def _session(self, mode: str, candidates: int, socket: ServerConnection, dialect: Dialect) -> Session:
+        count = (candidates or self._candidates) if mode == PLAN else 0
+        return Session(secrets.token_hex(16), mode, count, socket, dialect)
+
     async def _greet_openpi(self, socket: ServerConnection) -> Session | None:
-        session = Session(secrets.token_hex(16), self._mode, socket, OpenpiDialect(self.specification))
+        session = self._session(self._mode, 0, socket, OpenpiDialect(self.specification))
         if await self._open(session):
             session.post(openpi.metadata(self.specification))
             return session
@@ -259,7 +280,7 @@ class PolicyServer:
             return False
         generation = self.inference.generation
         try:
-            await self.inference.open(session.name, session.mode)
+            await self.inference.open(session.name, session.mode, session.candidates)
             if not (self.inference.is_ready and self.inference.generation == generation):
                 raise InferenceDied("inference died and is starting anew")
         except (InferenceDied, UserError) as error:
@@ -338,12 +359,20 @@ def _read_hello(frame: bytes | str, limit: int) -> Hello:
             raise WireError(f"a message of type {type(other).__name__}: expected hello first")
 
 
-def _limited(specification: Specification, modes: tuple[str, ...]) -> Specification:
-    """The specification with the modes that may be chosen; UserError for one that the policy lacks."""
+def _limited(
+    specification: Specification, modes: tuple[str, ...], max_candidates: int | None
+) -> Specification:
+    """The specification with what sessions may choose; UserError for a mode that the policy lacks."""
     for mode in modes:
         if mode not in specification.modes:
             raise UserError(f"--modes={','.join(modes)}: expected some of {', '.join(specification.modes)}")
-    return replace(specification, modes=modes) if modes else specification
+    modes = modes or specification.modes
+    if PLAN not in modes and max_candidates is not None:
+        raise UserError(
+            f"--max_candidates={max_candidates}: expected {PLAN} among the modes, {', '.join(modes)}"
+        )
+    most = specification.candidates if max_candidates is None else max_candidates
+    return replace(specification, modes=modes, candidates=most if PLAN in modes else 0)
 
 
 def _default_mode(specification: Specification, mode: str) -> str:

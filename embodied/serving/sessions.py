@@ -33,22 +33,26 @@ class Decider(Protocol):
 
     specification: Specification
 
-    def noise_shape(self, mode: str) -> tuple[int, ...]:
-        """Of the noise that a decision takes per request."""
+    def noise_shape(self, mode: str, candidates: int = 0) -> tuple[int, ...]:
+        """Of the noise that a decision takes per request, for `plan` among so many, its own number if 0."""
         ...
 
     def decide(
         self, mode: str, requests: Sequence[Request], noise: np.ndarray, past: Sequence[Past | None]
     ) -> Outcome:
-        """Decide for requests that are checked; noise: (B, *noise_shape); past: all None or none."""
+        """Decide for requests that are checked; noise: (B, *noise_shape); past: all None or none.
+
+        How many candidates there are is seen in the noise.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """mode: how it decides; looks: decisions since the episode began; past: None before the first."""
+    """mode, candidates: how it decides; looks: since the episode began; past: None before the first."""
 
     mode: str
+    candidates: int = 0
     looks: int = 0
     past: Past | None = None
 
@@ -68,12 +72,12 @@ class SessionRunner:
         self._seed = seed
         self._sessions: dict[str, Session] = {}
 
-    def open(self, session: str, mode: str) -> None:
+    def open(self, session: str, mode: str, candidates: int = 0) -> None:
         """Begin a session."""
-        check_mode(mode, self.specification)
+        check_mode(mode, candidates, self.specification)
         if session in self._sessions:
             raise UserError(f"session {session}: is open already")
-        self._sessions[session] = Session(mode=mode)
+        self._sessions[session] = Session(mode=mode, candidates=candidates)
 
     def close(self, session: str) -> None:
         """End a session."""
@@ -87,7 +91,7 @@ class SessionRunner:
             raise UserError(f"{len(requests)} requests of {len(names)} sessions: expected one of each")
         groups: dict[tuple[Any, ...], list[int]] = {}
         for index, (request, session) in enumerate(zip(requests, sessions, strict=True)):
-            alike = (session.mode, session.past is None, request.prefix is None)
+            alike = (session.mode, session.candidates, session.past is None, request.prefix is None)
             groups.setdefault(alike, []).append(index)
         decisions: dict[int, Decision] = {}
         for indices in groups.values():
@@ -101,12 +105,12 @@ class SessionRunner:
         session = self._sessions.get(request.session)
         if session is None:
             raise UserError(f"session {request.session}: expected one that is open")
-        return Session(mode=session.mode) if request.reset else session
+        return replace(session, looks=0, past=None) if request.reset else session
 
     def _decide(self, requests: list[Request], sessions: list[Session]) -> list[Decision]:
         started = time.perf_counter()
         mode = sessions[0].mode
-        shape = self._decider.noise_shape(mode)
+        shape = self._decider.noise_shape(mode, sessions[0].candidates)
         noise = np.stack([draw_noise(shape, self._seed, session.looks) for session in sessions])
         outcome = self._decider.decide(mode, requests, noise, [session.past for session in sessions])
         seconds = time.perf_counter() - started

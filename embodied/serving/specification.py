@@ -44,6 +44,9 @@ FAMILY_UNITS: dict[str, dict[str, str]] = {
 }
 """Units by family, as data sets record none: the first pattern that a signal's name matches counts."""
 
+PLAN = "plan"
+"""The mode whose effort a session can choose: the others do what they do."""
+
 JOINT_SUFFIX = ".pos"
 """LeRobot's robots call a joint `elbow_flex.pos`, simulators and older data sets `elbow_flex`."""
 
@@ -52,6 +55,7 @@ MAX_CAMERAS = 16
 MAX_SIDE = 4096
 MAX_CHUNK = 1000
 MAX_FPS = 1000.0
+MAX_CANDIDATES = 4096
 SPAN_RATIO = 6.0
 """How many times a robot's whole range a policy may command: the leader arm of a demonstration goes somewhat
 beyond its follower, but degrees are 57 times radians."""
@@ -91,8 +95,10 @@ class Specification:
 
     checkpoint: SHA-256 of the checkpoint's manifest; cameras: (H, W, 3) of uint8 pictures by camera name, no
     prefix; fps: steps per second; chunk_size: actions of a decision, n_action_steps of which are meant to be
-    executed; modes: ways to decide; rtc: whether it continues a committed prefix. What only a policy has is
-    empty (text "", numbers 0, no modes) in a robot's specification, or names what that robot insists on.
+    executed; modes: ways to decide; candidates: chunks that `plan` chooses among, the policy's own number or
+    the most that a server allows, 0 without that mode; rtc: whether it continues a committed prefix. What
+    only a policy has is empty (text "", numbers 0, no modes) in a robot's specification, or names what that
+    robot insists on.
     """
 
     protocol: int = PROTOCOL
@@ -105,6 +111,7 @@ class Specification:
     chunk_size: int = 0
     n_action_steps: int = 0
     modes: tuple[str, ...] = ()
+    candidates: int = 0
     rtc: bool = False
 
     def __post_init__(self) -> None:
@@ -118,6 +125,8 @@ class Specification:
         if not 0 <= self.n_action_steps <= self.chunk_size <= MAX_CHUNK:
             steps = f"n_action_steps {self.n_action_steps} of chunk_size {self.chunk_size}"
             raise UserError(f"{steps}: expected 0 <= n_action_steps <= chunk_size <= {MAX_CHUNK}")
+        if not 0 <= self.candidates <= MAX_CANDIDATES:
+            raise UserError(f"candidates {self.candidates}: expected 0 to {MAX_CANDIDATES}")
 
 
 # --- comparison -----------------------------------------------------------------------------------
@@ -239,6 +248,7 @@ def from_plain(plain: Any) -> Specification:
         chunk_size=_typed("chunk_size", values["chunk_size"], int),
         n_action_steps=_typed("n_action_steps", values["n_action_steps"], int),
         modes=_sequence("modes", values["modes"], str),
+        candidates=_typed("candidates", values["candidates"], int),
         rtc=_typed("rtc", values["rtc"], bool),
     )
 
@@ -304,6 +314,7 @@ def from_checkpoint(path: Path) -> Specification:
         if key not in noted["observation"] | noted["action"]:
             raise UserError(f"{folder}: its policy has no {key}: expected one that can drive a robot")
     robot_type = noted.get("robot_type") or UNKNOWN
+    modes = _modes(config)
     return Specification(
         checkpoint=file_sha256(folder / MANIFEST),
         robot_type=robot_type,
@@ -317,7 +328,8 @@ def from_checkpoint(path: Path) -> Specification:
         fps=float(noted["rate_hz"]),
         chunk_size=config.get("chunk_size", 1),
         n_action_steps=config.get("n_action_steps", 1),
-        modes=_modes(config),
+        modes=modes,
+        candidates=config.get("candidates", 0) if PLAN in modes else 0,
         rtc=config.get("action_head") == "flow",
     )
 
@@ -349,5 +361,5 @@ def robot_unit(robot_type: str, name: str) -> str:
 def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The ways to decide that a policy was trained for."""
     able = {"reactive": True, "imagine": config.get("imagination", "none") != "none"}
-    able["plan"] = bool(config.get("world_model", False))
+    able[PLAN] = bool(config.get("world_model", False))
     return tuple(mode for mode, is_able in able.items() if is_able)

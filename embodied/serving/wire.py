@@ -23,7 +23,7 @@ import numpy as np
 
 from embodied.errors import UserError
 from embodied.serving.runner import Decision, Request
-from embodied.serving.specification import Specification, from_plain, to_plain
+from embodied.serving.specification import MAX_CANDIDATES, Specification, from_plain, to_plain
 from embodied.serving.strict_msgpack import Caps, WireError, unpack
 
 SUBPROTOCOL = "vla.v1"
@@ -54,18 +54,27 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """Client's first message. mode: how to decide, the server's choice if empty; expects: the robot."""
+    """Client's first message. mode: how to decide, the server's choice if empty; expects: the robot.
+
+    candidates: chunks to choose among in mode `plan`, the server's choice if 0.
+    """
 
     mode: str = ""
+    candidates: int = 0
     expects: Specification
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """Server's answer to a `Hello` that it can serve: the session to name in every request."""
+    """Server's answer to a `Hello` that it can serve: the session to name in every request.
+
+    mode, candidates: how it will decide; no candidates in other modes than `plan`. The specification's
+    candidates are the most that a session may ask for.
+    """
 
     session: str
     mode: str
+    candidates: int = 0
     specification: Specification
 
 
@@ -150,10 +159,12 @@ def _dtype_name(name: str, array: np.ndarray) -> str:
 def _taken_apart(message: Message) -> tuple[str, Header, Arrays]:
     match message:
         case Hello():
-            return "hello", {"mode": message.mode, "expects": to_plain(message.expects)}, {}
+            asked = {"mode": message.mode, "candidates": message.candidates}
+            return "hello", asked | {"expects": to_plain(message.expects)}, {}
         case Offer():
+            agreed = {"mode": message.mode, "candidates": message.candidates}
             plain = to_plain(message.specification)
-            return "offer", {"session": message.session, "mode": message.mode, "specification": plain}, {}
+            return "offer", {"session": message.session, **agreed, "specification": plain}, {}
         case Ask():
             return "ask", *_ask_fields(message)
         case Answer():
@@ -305,13 +316,18 @@ Read = dict[str, np.ndarray]
 
 
 def _hello(fields: _Fields, arrays: Read) -> Hello:
-    return Hello(mode=fields.text("mode", 40), expects=from_plain(fields.any("expects")))
+    return Hello(
+        mode=fields.text("mode", 40),
+        candidates=fields.integer("candidates", MAX_CANDIDATES),
+        expects=from_plain(fields.any("expects")),
+    )
 
 
 def _offer(fields: _Fields, arrays: Read) -> Offer:
     return Offer(
         session=fields.text("session", 64),
         mode=fields.text("mode", 40),
+        candidates=fields.integer("candidates", MAX_CANDIDATES),
         specification=from_plain(fields.any("specification")),
     )
 

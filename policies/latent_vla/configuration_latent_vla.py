@@ -343,11 +343,15 @@ class LatentVLAConfig(PreTrainedConfig):
         )
 
     @property
+    def rounds(self) -> int:
+        """R: how many times `plan` looks at so many candidates."""
+        return 1 + (self.refinements if self.planner == "cem" else 0)
+
+    @property
     def noise_shape(self) -> tuple[int, ...]:
         """Noise that a decision takes per observation: (H, A), for C candidates in R rounds (R * C, H, A)."""
         shape = (self.chunk_size, self.action_size)
-        rounds = 1 + (self.refinements if self.planner == "cem" else 0)
-        return (rounds * self.candidates, *shape) if self.mode == "plan" else shape
+        return (self.rounds * self.candidates, *shape) if self.mode == "plan" else shape
 
     @property
     def future_steps(self) -> int:

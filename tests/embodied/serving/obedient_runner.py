@@ -19,17 +19,18 @@ from embodied.serving.specification import Specification, from_plain
 class ObedientRunner:
     """Actions: looks since the reset, size of the batch, first number of the state; the tasks are orders.
 
-    `sleep S`, `hang`, `die`, `refuse`; `sessions`, `threads`, `niceness` and `frozen` (objects that are never
-    collected) are answered three times.
+    `sleep S`, `hang`, `die`, `refuse`; `sessions`, `candidates` (of this one), `threads`, `niceness` and
+    `frozen` (objects that are never collected) are answered three times.
     """
 
     def __init__(self, specification: Specification) -> None:
         self.specification = specification
         self.looks: dict[str, int] = {}
+        self.candidates: dict[str, int] = {}
 
-    def open(self, session: str, mode: str) -> None:
-        check_mode(mode, self.specification)
-        self.looks[session] = 0
+    def open(self, session: str, mode: str, candidates: int = 0) -> None:
+        check_mode(mode, candidates, self.specification)
+        self.looks[session], self.candidates[session] = 0, candidates
 
     def close(self, session: str) -> None:
         self.looks.pop(session, None)
@@ -46,6 +47,8 @@ class ObedientRunner:
             time.sleep(float(seconds or 3600))
         if order == "die":
             os._exit(1)
+        if order == "candidates":
+            return _decision([self.candidates[request.session]] * 3)
         if order in TOLD:
             return _decision([TOLD[order](self)] * 3)
         self.looks[request.session] = 1 if request.reset else self.looks[request.session] + 1

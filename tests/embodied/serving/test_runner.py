@@ -157,6 +157,23 @@ def test_sessions_of_different_modes_share_a_micro_batch(make_runner: Callable) 
     np.testing.assert_allclose(act(runner, look("i", 1))[0], together[1], atol=1e-5)
 
 
+def test_sessions_choose_among_as_many_candidates_as_they_asked_for(make_runner: Callable) -> None:
+    runner = make_runner(**THINKING, candidates=4)
+    for name, count in (("own", 0), ("few", 4), ("many", 64)):
+        runner.open(name, "plan", count)
+    own, few, many = act(runner, look("own", 1), look("few", 1), look("many", 1))
+    np.testing.assert_allclose(own, few, atol=1e-6)
+    assert np.abs(many - few).max() > 1e-3
+    runner.open("r", "reactive")
+    np.testing.assert_allclose(act(runner, look("r", 1))[0], act(runner, look("a", 1))[0], atol=1e-6)
+
+
+def test_flags_that_change_what_is_offered_show_in_the_specification(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "checkpoint", **THINKING)
+    found = CheckpointRunner(path, device="cpu", overrides=["--n_action_steps=3", "--candidates=5"])
+    assert (found.specification.n_action_steps, found.specification.candidates) == (3, 5)
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_decision_begins_with_the_actions_that_are_committed(make_runner: Callable, relative: bool) -> None:
     runner = make_runner(relative_actions=relative)

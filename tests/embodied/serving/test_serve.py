@@ -73,6 +73,8 @@ def test_it_serves_until_sigterm_and_writes_what_it_did(checkpoint: Path, tmp_pa
         (["--host=0.0.0.0"], "--host=0.0.0.0: others can reach it: expected --tls_cert, --tls_key and"),
         (["--port=70000"], "--port=70000: expected 0 to 65535"),
         (["--max_batch=0"], "--max_batch=0: expected at least 1"),
+        (["--max_candidates=2"], "--max_candidates=2: expected 3 to 4096"),
+        (["--max_candidates=8"], "--max_candidates=8: expected plan among the modes, reactive"),
         (["--tls_cert=a"], "--tls_cert=a: expected --tls_key as well"),
         (["--tls_cert=a", "--tls_key=b"], "--tls_cert=a --tls_key=b: expected a certificate and its key"),
         (["--token_file=none"], "--token_file=none: expected a file with a token"),

@@ -126,6 +126,42 @@ def test_modes_are_chosen_within_the_limits_of_the_server(serving: Serving) -> N
         serving(modes=("plan",))
 
 
+PLANNING = replace(POLICY, modes=("reactive", "plan"), candidates=16)
+
+
+def test_a_session_may_ask_for_candidates_up_to_the_limit_of_the_server(serving: Serving) -> None:
+    url = serving(obedient(PLANNING), max_candidates=32).url
+    for asked, agreed in ((0, 16), (4, 4), (32, 32)):
+        with PolicyClient(url, robot=ROBOT, mode="plan", candidates=asked) as client:
+            assert (client.offer.candidates, client.offer.specification.candidates) == (agreed, 32)
+            assert told(ask(client, "candidates")) == [agreed] * 3
+    with PolicyClient(url, robot=ROBOT) as client:
+        assert client.offer.candidates == 0, "reactive has none"
+
+
+@pytest.mark.parametrize(
+    ("mode", "candidates", "line"),
+    [
+        ("plan", 9, "invalid: candidates 9: expected at most 8, this server's limit"),
+        ("plan", 2, "invalid: candidates 2: expected at least 3"),
+        ("reactive", 4, "invalid: candidates 4: expected 0, mode reactive has none"),
+    ],
+)
+def test_other_candidates_are_refused_in_one_line(
+    serving: Serving, mode: str, candidates: int, line: str
+) -> None:
+    url = serving(obedient(PLANNING), max_candidates=8).url
+    with pytest.raises(Refused, match=line):
+        PolicyClient(url, robot=ROBOT, mode=mode, candidates=candidates)
+    with PolicyClient(url, robot=ROBOT, mode="plan") as client:
+        assert client.offer.candidates == 8, "fewer than the policy's own, by the limit"
+
+
+def test_a_limit_of_candidates_needs_a_policy_that_plans(serving: Serving) -> None:
+    with pytest.raises(UserError, match="--max_candidates=8: expected plan among the modes, reactive"):
+        serving(obedient(PLANNING), modes=("reactive",), max_candidates=8)
+
+
 def together(*asked: Callable[[], Any], pause: float = 0.1) -> list[Any]:
     """Results, or the refusals, of calls that begin one shortly after the other."""
     results: list[Any] = [None] * len(asked)

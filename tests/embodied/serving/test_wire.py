@@ -27,8 +27,8 @@ from tests.embodied.serving.specifications import POLICY, ROBOT
 LIMIT = request_limit(POLICY)
 REQUEST = honest_request(POLICY, np.random.default_rng(0))
 MESSAGES = [
-    Hello(mode="imagine", expects=ROBOT),
-    Offer(session="12ab", mode="reactive", specification=POLICY),
+    Hello(mode="plan", candidates=16, expects=ROBOT),
+    Offer(session="12ab", mode="plan", candidates=16, specification=POLICY),
     Ask(sequence=7, age=0.01, deadline=0.25, request=REQUEST),
     Ask(sequence=2**53, age=0.0, deadline=0.0, request=replace(REQUEST, prefix=None, delay=0, reset=True)),
     Answer(sequence=7, queued=0.5, decision=Decision(actions=np.eye(3, dtype=np.float32), seconds=0.125)),

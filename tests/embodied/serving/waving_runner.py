@@ -19,7 +19,7 @@ class WavingRunner:
         self.specification = specification
         self.slept = False
 
-    def open(self, session: str, mode: str) -> None:
+    def open(self, session: str, mode: str, candidates: int = 0) -> None:
         pass
 
     def close(self, session: str) -> None:
