@@ -203,8 +203,9 @@ class RecordedEpisode:
     """What happened: frame i is an observation, the action on record for it, and what was reached by it.
 
     pictures: per camera, L PNG files; state (L, S), action (L, A) and reward (L,) float32; success (L,) bool,
-    after the action; stages: (frame at which it began, sub-goal) in order, empty without an expert;
-    pixel_counts: per camera (3, 256), how often each value occurs in each colour channel.
+    after the action; reward and success are None where nobody can tell; stages: (frame at which it began,
+    sub-goal) in order, empty without an expert; pixel_counts: per camera (3, 256), how often each value
+    occurs in each colour channel.
     """
 
     job: EpisodeJob
@@ -215,8 +216,8 @@ class RecordedEpisode:
     pixel_counts: dict[str, np.ndarray] = field(default_factory=dict)
     state: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     action: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    reward: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    success: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    reward: np.ndarray | None = field(default_factory=lambda: np.empty(0, np.float32))
+    success: np.ndarray | None = field(default_factory=lambda: np.empty(0, bool))
     stages: list[tuple[int, str]] = field(default_factory=list)
 
     @property
@@ -225,9 +226,9 @@ class RecordedEpisode:
         return len(self.action)
 
     @property
-    def is_success(self) -> bool:
-        """Whether the task was solved at any frame."""
-        return bool(self.success.any())
+    def is_success(self) -> bool | None:
+        """Whether the task was solved at any frame; None where nobody can tell."""
+        return None if self.success is None else bool(self.success.any())
 
 
 class Recorder:
@@ -253,7 +254,7 @@ class Recorder:
         steps = 0
         for attempt in range(MAX_ATTEMPTS):
             episode = _record_attempt(env, expert, job, attempt)
-            if job.accepts(episode.is_success):
+            if job.accepts(bool(episode.is_success)):
                 return episode
             steps = episode.num_frames
         if job.wanted == "failure":
@@ -313,7 +314,7 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
     states, actions, rewards, successes = zip(*frames, strict=True)
     episode.state, episode.action = np.stack(states), np.stack(actions)
     episode.reward, episode.success = np.array(rewards, np.float32), np.array(successes, bool)
-    if job.accepts(episode.is_success):
+    if job.accepts(bool(episode.is_success)):
         for camera, pictures in pixels.items():
             episode.pictures[camera] = [encode_png(picture) for picture in pictures]
             episode.pixel_counts[camera] = count_pixels(np.stack(pictures))

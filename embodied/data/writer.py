@@ -44,6 +44,7 @@ from lerobot.utils.utils import flatten_dict
 from embodied.data.behaviours import RecordedEpisode
 from embodied.data.commit import Commit, new_commit, recover
 from embodied.data.growing import GrowingFiles
+from embodied.errors import UserError
 from envs.simulated import SimulatedEnv
 
 SUCCESS = "next.success"
@@ -61,7 +62,8 @@ BYTES_PER_MB = 2**20
 class RobotSource:
     """A robot that is recorded, described as a simulated environment would be.
 
-    pictures: (H, W, 3) by camera; the rest as in `SimulatedEnv`.
+    pictures: (H, W, 3) by camera; knows_success: whether it can tell that a task is solved; the rest as in
+    `SimulatedEnv`. No robot knows a reward.
     """
 
     fps: int
@@ -69,6 +71,7 @@ class RobotSource:
     pictures: Mapping[str, tuple[int, int, int]]
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
+    knows_success: bool
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -86,18 +89,25 @@ class RobotSource:
 Source = SimulatedEnv | RobotSource
 
 
+def _outcomes(env: Source) -> tuple[str, ...]:
+    """Columns on what was reached, as far as it can be told. A column of zeros would say that all failed."""
+    if isinstance(env, RobotSource):
+        return (SUCCESS,) if env.knows_success else ()
+    return REWARD, SUCCESS
+
+
 def make_features(env: Source, *, video: bool) -> dict[str, dict]:
     """LeRobot's description of every column that is not a default one."""
     picture = {"dtype": "video" if video else "image", "names": ["height", "width", "channels"]}
     observation: Any = env.observation_space
     shapes = {camera: space.shape for camera, space in observation["pixels"].items()}
     scalar = {"shape": (1,), "names": None}
+    outcomes = {REWARD: {"dtype": "float32", **scalar}, SUCCESS: {"dtype": "bool", **scalar}}
     return {
         **{f"{OBS_IMAGES}.{camera}": {**picture, "shape": shapes[camera]} for camera in env.cameras},
         OBS_STATE: {"dtype": "float32", "shape": (len(env.state_names),), "names": list(env.state_names)},
         ACTION: {"dtype": "float32", "shape": (len(env.action_names),), "names": list(env.action_names)},
-        REWARD: {"dtype": "float32", **scalar},
-        SUCCESS: {"dtype": "bool", **scalar},
+        **{name: outcomes[name] for name in _outcomes(env)},
         DONE: {"dtype": "bool", **scalar},
         BEHAVIOUR: {"dtype": "string", **scalar},
         LANGUAGE_PERSISTENT: language_feature_info()[LANGUAGE_PERSISTENT],
@@ -119,17 +129,21 @@ class EpisodeWriter:
     """Appends episodes to a data set, a new one or one that was interrupted.
 
     Marks of an episode stand in LeRobot's episode table, where `LeRobotDataset(episode_filter=...)` finds
-    them: `behaviour`, `success`, `seed` (of the environment), `env_task` and `attempts` (until the expert
-    succeeded). Its tools for deleting and splitting drop such columns, so `behaviour` and `next.success` are
-    also columns of the frames, which every tool keeps.
+    them: `behaviour`, `success` (if known), `seed` (of the environment), `env_task` and `attempts` (until the
+    expert succeeded). Its tools for deleting and splitting drop such columns, so `behaviour` and
+    `next.success` are also columns of the frames, which every tool keeps.
     """
 
     def __init__(self, root: Path, env: Source, *, video: bool) -> None:
-        """root: a folder that exists; what it holds already has come from the same arguments."""
+        """root: a folder that exists; what it holds already has come from the same arguments.
+
+        Raises UserError if a recording of something else lies there.
+        """
         recover(root)
         self._root = root
         if (root / INFO_PATH).is_file():
             self._info = load_info(root)
+            self._check_continues(env, video=video)
             self._tasks: list[str] = load_tasks(root).sort_values("task_index").index.tolist()
         else:
             self._info = create_empty_dataset_info(
@@ -148,6 +162,20 @@ class EpisodeWriter:
         chunks_size, pictures = self._info.chunks_size, tuple(f"{key}.bytes" for key in self._image_keys)
         self._data = GrowingFiles(root, self._info.data_path, chunks_size, incompressible=pictures)
         self._table = GrowingFiles(root, DEFAULT_EPISODES_PATH, chunks_size, one_row_group=True)
+
+    def _check_continues(self, env: Source, *, video: bool) -> None:
+        """Raise UserError naming the first thing in which the data set differs from what would be added."""
+        features = make_features(env, video=video) | DEFAULT_FEATURES
+        found: dict[str, Any] = {"robot type": self._info.robot_type, "fps": self._info.fps}
+        expected: dict[str, Any] = {"robot type": env.robot_type, "fps": env.fps}
+        for when, described in ((found, self._info.features), (expected, features)):
+            when["columns"] = sorted(described)
+            when |= {f"names of {key}": described[key]["names"] for key in (OBS_STATE, ACTION)}
+            when |= {f"shape of {key}": tuple(described[key]["shape"]) for key in sorted(described)}
+        for name, value in expected.items():
+            if found.get(name) != value:
+                held = f"{self._root}: a data set with {name} {found.get(name)}"
+                raise UserError(f"{held}: expected {value}, or a new folder")
 
     @property
     def num_frames(self) -> int:
@@ -197,11 +225,11 @@ class EpisodeWriter:
 
     def _columns(self, episode: RecordedEpisode, tasks: list[str]) -> dict[str, Any]:
         frames = np.arange(episode.num_frames)
+        told = {REWARD: episode.reward, SUCCESS: episode.success}
         return {
             OBS_STATE: episode.state,
             ACTION: episode.action,
-            REWARD: episode.reward,
-            SUCCESS: episode.success,
+            **{name: values for name, values in told.items() if values is not None},
             DONE: frames == episode.num_frames - 1,
             BEHAVIOUR: [episode.job.behaviour] * episode.num_frames,
             "timestamp": frames / self._info.fps,
@@ -264,7 +292,7 @@ class EpisodeWriter:
             "tasks": [episode.instruction],
             "length": episode.num_frames,
             BEHAVIOUR: episode.job.behaviour,
-            "success": episode.is_success,
+            **({} if episode.is_success is None else {"success": episode.is_success}),
             "seed": episode.env_seed,
             "env_task": episode.job.task,
             "attempts": episode.attempts,

@@ -19,6 +19,9 @@ from embodied.serving.specification import Specification
 POLICY, INTERRUPTED = "policy", "policy_interrupted"
 """Marks of episodes, in the column `behaviour`: an interrupted one held in between."""
 
+Row = tuple[np.ndarray, np.ndarray, bool]
+"""State and action of a frame, and whether the task was solved when it was seen."""
+
 Picture = tuple[bytes, np.ndarray]
 """PNG file, and histogram (3, 256)."""
 
@@ -26,8 +29,12 @@ Picture = tuple[bytes, np.ndarray]
 class EpisodeRecorder:
     """Keeps the frames of one episode after another."""
 
-    def __init__(self, root: Path, robot: Specification, *, task: str) -> None:
-        """root: folder of a data set, a new one or one that the same robot has begun; task: instruction."""
+    def __init__(self, root: Path, robot: Specification, *, task: str, knows_success: bool) -> None:
+        """root: folder of a data set, a new one or one that the same robot has begun; task: instruction.
+
+        knows_success: whether the robot can tell that a task is solved; if not, the data set marks no
+        success. Raises UserError for a data set of another robot.
+        """
         root.mkdir(parents=True, exist_ok=True)
         self._robot, self._task = robot, task
         source = RobotSource(
@@ -36,10 +43,12 @@ class EpisodeRecorder:
             pictures=robot.cameras,
             state_names=robot.state.names,
             action_names=robot.action.names,
+            knows_success=knows_success,
         )
+        self._knows_success = knows_success
         self._writer = EpisodeWriter(root, source, video=False)
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="recorder")
-        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        self._rows: list[Row] = []
         self._pictures: dict[str, list[Future[Picture]]] = {name: [] for name in robot.cameras}
 
     @property
@@ -52,18 +61,17 @@ class EpisodeRecorder:
         """Frames of the running episode."""
         return len(self._rows)
 
-    def add(self, frame: Frame) -> None:
-        """Keep a frame of the running episode."""
+    def add(self, frame: Frame, *, solved: bool = False) -> None:
+        """Keep a frame of the running episode, in which the task is solved or not."""
         state = np.array([frame.seen[name] for name in self._robot.state.names], np.float32)
-        self._rows.append((state, frame.command.astype(np.float32)))
+        self._rows.append((state, frame.command.astype(np.float32), solved))
         for name, pictures in self._pictures.items():
             pictures.append(self._encoders.submit(_encoded, frame.seen[name]))
 
     def end_episode(self, *, interrupted: bool) -> Future[None]:
         """Begin to write the running episode; when the result is there, it is on the disk.
 
-        interrupted: whether the robot held. It does not know whether it has succeeded: success is recorded as
-        False, reward as 0.
+        interrupted: whether the robot held.
         """
         rows, pictures = self._rows, self._pictures
         self._rows, self._pictures = [], {name: [] for name in pictures}
@@ -76,13 +84,13 @@ class EpisodeRecorder:
 
     def _write(
         self,
-        rows: list[tuple[np.ndarray, np.ndarray]],
+        rows: list[Row],
         pictures: dict[str, list[Future[Picture]]],
         kind: str,
     ) -> None:
         if not rows:
             return
-        states, actions = zip(*rows, strict=True)
+        states, actions, solved = zip(*rows, strict=True)
         index = self._writer.num_episodes
         job = EpisodeJob(task=self._task, behaviour=kind, index=index, seed=0, noise=0.0, wanted="any")
         episode = RecordedEpisode(
@@ -91,8 +99,9 @@ class EpisodeRecorder:
             instruction=self._task,
             state=np.stack(states),
             action=np.stack(actions),
-            reward=np.zeros(len(states), np.float32),
-            success=np.zeros(len(states), bool),
+            reward=None,
+            # What an action has reached is seen in the next frame; of the last one, in itself.
+            success=np.array([*solved[1:], solved[-1]]) if self._knows_success else None,
         )
         for name, futures in pictures.items():
             files, counts = zip(*[future.result() for future in futures], strict=True)

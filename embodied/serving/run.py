@@ -21,7 +21,7 @@ from embodied.serving.asking import Asker, Connected, Connection, Impossible
 from embodied.serving.client import PolicyClient
 from embodied.serving.control import Controller, Patience, State
 from embodied.serving.local import LocalPolicy
-from embodied.serving.loop import Asking, ControlLoop
+from embodied.serving.loop import Asking, ControlLoop, Frame
 from embodied.serving.priority import hurry
 from embodied.serving.profiles import RobotProfile, find_profile
 from embodied.serving.queue import MERGES, ActionQueue
@@ -62,9 +62,8 @@ def drive(
         with ExitStack() as stack:
             log = None if config.tick_log is None else stack.enter_context(TickLog(config.tick_log))
             loop = _make_loop(config, robot, offers, policy, safety, asker, log)
-            recorder = None
-            if config.record is not None:
-                recorder = EpisodeRecorder(config.record, offers, task=config.task)
+            recorder = _recorder(config, robot, offers)
+            if recorder is not None:
                 stack.enter_context(closing(recorder))
             stack.enter_context(_connected(robot))
             stop = stack.enter_context(StopRequest())
@@ -190,6 +189,19 @@ def _make_loop(
     )
 
 
+def _recorder(config: RunConfig, robot: Robot, offers: Specification) -> EpisodeRecorder | None:
+    if config.record is None:
+        return None
+    return EpisodeRecorder(
+        config.record, offers, task=config.task, knows_success=_is_solved(robot) is not None
+    )
+
+
+def _is_solved(robot: Robot) -> bool | None:
+    """Whether the task was solved at the robot's last observation; None if it cannot tell, as no real one."""
+    return robot.is_solved if isinstance(robot, SimRobot) else None
+
+
 @contextmanager
 def _connected(robot: Robot) -> Iterator[None]:
     robot.connect()
@@ -221,7 +233,7 @@ def _drive(
             if isinstance(robot, SimRobot) or not index:
                 loop.start()
             loop.begin_episode()
-            episodes.append(_episode(config, loop, recorder, stopped))
+            episodes.append(_episode(config, robot, loop, recorder, stopped))
             print(f"episode {index}: {_described(episodes[-1])}", flush=True)
     finally:
         if loop.is_started:
@@ -233,16 +245,28 @@ def _drive(
 def _described(episode: dict[str, Any]) -> str:
     """In a line; that frames are written is not said before it is true."""
     written = f", {episode['frames']} frames written" if "frames" in episode else ""
-    return f"{episode['outcome']}, {episode['holds']} holds{written}"
+    success = {None: "", True: ", solved", False: ", not solved"}[episode["success"]]
+    return f"{episode['outcome']}{success}, {episode['holds']} holds{written}"
 
 
 def _episode(
-    config: RunConfig, loop: ControlLoop, recorder: EpisodeRecorder | None, stopped: Callable[[], bool]
+    config: RunConfig,
+    robot: Robot,
+    loop: ControlLoop,
+    recorder: EpisodeRecorder | None,
+    stopped: Callable[[], bool],
 ) -> dict[str, Any]:
-    """One episode; an interrupted one has held in between."""
+    """One episode; an interrupted one has held in between. Its success is None if the robot cannot tell."""
     before = len(loop.controller.history)
     begun = time.monotonic()
-    loop.record = None if recorder is None else recorder.add
+    told: list[bool | None] = []
+
+    def keep(frame: Frame) -> None:
+        told.append(_is_solved(robot))
+        if recorder is not None:
+            recorder.add(frame, solved=bool(told[-1]))
+
+    loop.record = keep
     loop.run(config.seconds, until=stopped)
     loop.record = None
     events = loop.controller.history[before:]
@@ -256,6 +280,7 @@ def _episode(
         written.result()
     return {
         "outcome": "interrupted" if is_interrupted else "undisturbed",
+        "success": None if None in told else any(told),
         "seconds": time.monotonic() - begun,
         "holds": len(holds),
         "events": [

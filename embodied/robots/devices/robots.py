@@ -36,6 +36,8 @@ class SimRobot(Robot):
         self._names = joint_names(env)
         self.cameras = {camera: (config.height, config.width, 3) for camera in env.cameras}
         """Shapes of the pictures, by the cameras' names: LeRobot counts them."""
+        self.is_solved = False
+        """Whether the task was solved at the last observation."""
         self._cable: RobotCable | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -97,6 +99,7 @@ class SimRobot(Robot):
     def get_observation(self) -> dict[str, Any]:
         """Return joints as floats and pictures (H, W, 3) uint8, as the sensors have them."""
         reading = self.read()
+        self.is_solved = reading.is_success
         joints = {name: float(value) for name, value in zip(self._names, reading.state, strict=True)}
         return {**joints, **reading.pictures}
 

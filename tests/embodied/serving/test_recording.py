@@ -1,8 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from embodied.data.cache import FrameCache
+from embodied.errors import UserError
 from embodied.serving.loop import Frame
 from embodied.serving.recording import EpisodeRecorder
 from tests.embodied.serving.fakes import ROBOT, SO101
@@ -14,8 +17,10 @@ def frame(number: int) -> Frame:
     return Frame(seen={**seen, "front": picture}, command=np.full(6, number + 0.5), decided=True)
 
 
-def record(root: Path, lengths: list[int], *, interrupted: bool = False) -> EpisodeRecorder:
-    recorder = EpisodeRecorder(root, ROBOT, task="wave")
+def record(
+    root: Path, lengths: list[int], *, interrupted: bool = False, knows_success: bool = True
+) -> EpisodeRecorder:
+    recorder = EpisodeRecorder(root, ROBOT, task="wave", knows_success=knows_success)
     for length in lengths:
         for number in range(length):
             recorder.add(frame(number))
@@ -48,3 +53,31 @@ def test_an_episode_without_a_frame_is_none(tmp_path: Path) -> None:
     recorder = record(tmp_path, [0])
     assert recorder.num_episodes == 0
     recorder.close()
+
+
+def test_the_frame_before_a_task_is_solved_reached_it(tmp_path: Path) -> None:
+    recorder = EpisodeRecorder(tmp_path, ROBOT, task="wave", knows_success=True)
+    for solved in ([False, False, True, True], [False] * 3):
+        for number, is_solved in enumerate(solved):
+            recorder.add(frame(number), solved=is_solved)
+        recorder.end_episode(interrupted=False).result()
+    recorder.close()
+    dataset = LeRobotDataset("local/run", root=tmp_path)
+    marks = [bool(dataset[i]["next.success"]) for i in range(dataset.num_frames)]
+    assert marks == [False, True, True, True, False, False, False]
+    assert FrameCache.open(tmp_path, success_only=True).episodes.tolist() == [0]
+
+
+def test_a_robot_that_cannot_tell_marks_neither_success_nor_failure(tmp_path: Path) -> None:
+    record(tmp_path, [2, 3], knows_success=False).close()
+    dataset = LeRobotDataset("local/run", root=tmp_path)
+    assert not {"next.success", "next.reward"} & set(dataset.features)
+    assert np.isnan(FrameCache.open(tmp_path).steps_to_success).all()
+    with pytest.raises(UserError, match=r"--dataset.success_only=true: .* marks no success"):
+        FrameCache.open(tmp_path, success_only=True)
+
+
+def test_a_data_set_of_another_robot_is_not_added_to(tmp_path: Path) -> None:
+    record(tmp_path, [2], knows_success=False).close()
+    with pytest.raises(UserError, match=r"a data set with columns .*: expected .*next.success.*, or a new"):
+        record(tmp_path, [2], knows_success=True)

@@ -95,7 +95,7 @@ def test_killed_in_mid_episode_it_holds_and_goes_on_with_a_new_process(
     found = states(episode)
     assert found.index("hold") < len(found) - 1
     assert found[found.index("hold") + 1 :].count("run") >= 1
-    assert episode["outcome"] == "interrupted"
+    assert (episode["outcome"], episode["success"]) == ("interrupted", False)
     assert len(policies.started) == 2
     rows = [row for row in read_motor_log(log) if row["event"] == "tick"]
     targets = np.array([row["target"] for row in rows if row["source"] == "command"])
@@ -110,6 +110,7 @@ def test_killed_in_mid_episode_it_holds_and_goes_on_with_a_new_process(
     assert dataset.num_episodes == 1
     assert dataset.num_frames == pytest.approx(450, abs=45)
     assert dataset[0]["behaviour"] == "policy_interrupted"
+    assert not dataset[0]["next.success"]
     assert dataset[0]["action"].shape == (6,)
 
 
