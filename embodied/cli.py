@@ -33,6 +33,9 @@ ROBOTS = (
 )
 """Their import registers robots and cameras; another robot needs a profile, and its package, anyway."""
 
+OURS = "embodied.lerobot_plugin"
+"""Registers our environments and policies; takes seconds, as it brings torch and LeRobot with it."""
+
 OWN_PACKAGES = ("embodied", "envs", "policies", "world_models")
 
 
@@ -50,8 +53,8 @@ class Verb:
     renders: bool = True
     """Whether it draws even without an `--env` flag."""
 
-    registers: tuple[str, ...] = ()
-    """Modules whose import adds choices to its flags, beside our own."""
+    registers: tuple[str, ...] = (OURS,)
+    """Modules whose import adds choices to its flags."""
 
     overrides: str | None = None
     """Group of flags of which all but `<group>.path` are handed on unread, as `<group>_overrides`."""
@@ -97,7 +100,7 @@ VERBS = {
         function="embodied.training.loop:train",
         example="--policy.preset=tiny --dataset.root=data/mt10 --output_dir=runs/mt10",
         renders=False,
-        registers=("lerobot.policies", "embodied.training.world_models"),
+        registers=(OURS, "lerobot.policies", "embodied.training.world_models"),
     ),
     "evaluate": Verb(
         summary="success rates of a checkpoint, or with --model.path what its world model knows",
@@ -112,7 +115,7 @@ VERBS = {
         config="CompareConfig",
         function="embodied.compare:compare",
         example="comparisons/gap.json --output_dir=runs/gap --results=results",
-        registers=("lerobot.policies", "embodied.training.world_models"),
+        registers=(OURS, "lerobot.policies", "embodied.training.world_models"),
         word="declaration",
     ),
     "imagine": Verb(
@@ -128,7 +131,7 @@ VERBS = {
         function="embodied.serving.run:run",
         example="--robot.type=sim_so101 --server.url=ws://127.0.0.1:8000 --task='reach the red cube'",
         renders=False,
-        registers=ROBOTS,
+        registers=(OURS, *ROBOTS),
         overrides="policy",
     ),
     "serve": Verb(
@@ -137,6 +140,7 @@ VERBS = {
         function="embodied.serving.serve:serve",
         example="--policy.path=runs/so101 --port=8000",
         renders=False,
+        registers=(),
         overrides="policy",
     ),
     "chaos": Verb(
@@ -274,7 +278,7 @@ def _load(target: str) -> Callable[[Any], dict[str, Any]]:
 
 def _config_class(verb: Verb) -> type:
     """The verb's configuration, once our environments and policies are registered as choices in it."""
-    for module in ("embodied.lerobot_plugin", *verb.registers):
+    for module in verb.registers:
         importlib.import_module(module)
     module, _, name = verb.config.rpartition(":")
     return getattr(importlib.import_module(module or "embodied.config"), name)

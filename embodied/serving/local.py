@@ -82,7 +82,13 @@ class LocalPolicy:
     ) -> Answer:
         """As `PolicyClient.act`; an answer that comes after its deadline is dropped."""
         request = Request(
-            session=SESSION, images=images, state=state, task=task, prefix=prefix, delay=delay, reset=reset
+            session=SESSION,
+            images={name: images[name] for name in self.offer.specification.cameras},
+            state=state,
+            task=task,
+            prefix=prefix,
+            delay=delay,
+            reset=reset,
         )
         ask = Ask(sequence=next(self._sequence), age=age, deadline=deadline, request=request)
         reply = self._exchange({"act": [[encode(ask), 0.0, reset]]}, deadline)

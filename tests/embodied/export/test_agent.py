@@ -13,10 +13,11 @@ from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate
 from embodied.export.config import ExportConfig
 from embodied.export.export import export
+from embodied.serving.specification import from_checkpoint
 from tests.checkpoints import THINKING, save_checkpoint, save_dataset
+from tests.exports import save_export
 from tests.fake_envs import ThreeJointEnvConfig
 
-pytestmark = pytest.mark.slow  # tracing takes torch ten seconds, be the policy ever so small
 SHORT = {"chunk_size": 6, "n_action_steps": 2, "action_tokens": 2, "euler_steps": 2}
 
 
@@ -44,6 +45,7 @@ def config_for(folder: Path, *overrides: str, **changes: Any) -> EvaluateConfig:
     )
 
 
+@pytest.mark.slow  # tracing takes torch ten seconds, be the policy ever so small
 def test_an_export_is_evaluated_as_its_checkpoint(folders: dict[str, Path], tmp_path: Path) -> None:
     results, rewards = {}, {}
     for name, folder in folders.items():
@@ -82,7 +84,9 @@ def test_an_export_is_evaluated_as_its_checkpoint(folders: dict[str, Path], tmp_
     ],
 )
 def test_what_an_export_cannot_do_is_named(
-    folders: dict[str, Path], overrides: list[str], changes: dict[str, Any], line: str
+    tmp_path: Path, overrides: list[str], changes: dict[str, Any], line: str
 ) -> None:
+    specification = replace(from_checkpoint(save_checkpoint(tmp_path / "c")), modes=("imagine",))
+    exported = save_export(tmp_path / "exported", specification)
     with pytest.raises(UserError, match=line):
-        evaluate(config_for(folders["exported"], *overrides, **changes))
+        evaluate(config_for(exported, *overrides, **changes))
