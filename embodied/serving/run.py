@@ -50,7 +50,7 @@ def drive(
     profile = find_profile(config.robot.type, config.safety.profile)
     profile = dataclasses.replace(profile, fps=config.fps or profile.fps)
     _check_degrees(config, profile)
-    robot = make_robot_from_config(config.robot)
+    robot = _make_robot(config)
     offers = robot_specification(robot, profile)
     safety = SafetyFilter(profile, off=config.safety.turned_off, collisions=_collisions(config, profile))
     for limit in sorted(safety.off):
@@ -113,6 +113,13 @@ def robot_specification(robot: Robot, profile: RobotProfile) -> Specification:
 
 def _unit(robot: Robot, profile: RobotProfile, name: str, places: dict[str, int]) -> str:
     return profile.units[places[name]] if name in places else robot_unit(robot.name, name)
+
+
+def _make_robot(config: RunConfig) -> Robot:
+    try:
+        return make_robot_from_config(config.robot)
+    except ImportError as error:  # LeRobot leaves the drivers of motors and cameras to its extras
+        raise UserError(f"--robot.type: LeRobot lacks the driver of this robot: {error}") from error
 
 
 def _check_degrees(config: RunConfig, profile: RobotProfile) -> None:

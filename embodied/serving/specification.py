@@ -33,8 +33,10 @@ FAMILIES = {
     "sim_so101": "so101",
     "so100_follower": "so101",
     "so101_follower": "so101",
+    "so_follower": "so101",
 }
-"""Robot types that are one robot to a policy: the real arm and its simulations."""
+"""Robot types that are one robot to a policy: the real arm and its simulations. LeRobot's SO-100 and SO-101,
+chosen as `so100_follower` and `so101_follower`, call themselves `so_follower`, also in what they record."""
 
 FAMILY_UNITS: dict[str, dict[str, str]] = {
     "aloha": {"*gripper*": "share", "*": "rad"},

@@ -23,7 +23,7 @@ from embodied.serving.local import LocalPolicy
 from embodied.serving.profiles import PROFILES, find_profile
 from embodied.serving.run import robot_specification, run
 from embodied.serving.run_config import RunConfig
-from embodied.serving.specification import Specification, to_plain
+from embodied.serving.specification import Specification, from_plain, mismatch, robot_unit, to_plain
 from tests.embodied.serving.conftest import Running
 
 FLAGS = [
@@ -182,6 +182,43 @@ def test_flags_that_make_no_sense_are_refused(flags: list[str], message: str) ->
 def test_an_unknown_limit_is_refused_before_anything_starts() -> None:
     with pytest.raises(UserError, match=r"--safety\.off=speed: expected one of position"):
         run(config("--safety.off=speed"))
+
+
+class FakeBus:
+    """LeRobot's, which needs a driver and a serial port."""
+
+    def __init__(self, port: str, motors: dict[str, Any], calibration: dict[str, Any]) -> None:
+        self.motors = motors
+
+
+def test_lerobots_so101_is_the_arm_that_was_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lerobot.cameras.opencv import OpenCVCameraConfig
+    from lerobot.robots import make_robot_from_config
+    from lerobot.robots.so_follower import SO101FollowerConfig
+
+    monkeypatch.setattr("lerobot.robots.so_follower.so_follower.FeetechMotorsBus", FakeBus)
+    cameras = {
+        name: OpenCVCameraConfig(index_or_path=index, width=32, height=24, fps=30)
+        for index, name in enumerate(("front", "wrist"))
+    }
+    real = make_robot_from_config(SO101FollowerConfig(port="x", cameras=cameras))
+    simulated = SimSO101(SimSO101Config(width=32, height=24))
+    theirs, ours = (robot_specification(robot, PROFILES["so101"]) for robot in (real, simulated))
+    assert mismatch(from_plain(policy_for(ours)), theirs) is None
+    assert mismatch(from_plain(policy_for(theirs)), ours) is None
+    assert robot_unit(real.name, "elbow_flex.pos") == "deg"
+
+
+def test_a_driver_that_is_not_installed_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lerobot.robots.so_follower  # noqa: F401  (registers the robot)
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise ImportError("'feetech-servo-sdk' is required but not installed")
+
+    monkeypatch.setattr("lerobot.robots.so_follower.so_follower.FeetechMotorsBus", refuse)
+    flags = ["--robot.type=so101_follower", "--robot.port=x", "--task=t", "--policy.path=none"]
+    with pytest.raises(UserError, match="lacks the driver of this robot: 'feetech-servo-sdk' is required"):
+        run(parse_flags(RunConfig, flags))
 
 
 def test_degrees_are_insisted_on() -> None:
