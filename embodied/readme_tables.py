@@ -5,6 +5,7 @@ from typing import Any
 
 from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting.comparisons import comparison_lines
+from embodied.reporting.deployment import bar_lines
 from embodied.reporting.formats import percent
 
 Result = Mapping[str, Any]
@@ -73,6 +74,7 @@ def comparison_table(results: Sequence[Result]) -> Table:
 
 
 TABLES = {
+    "bars": bar_lines,
     "bench": bench_table,
     "comparison": comparison_table,
     "evaluation": evaluation_table,
