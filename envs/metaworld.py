@@ -14,8 +14,9 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from envs import physics
 from envs.metaworld_tasks import INSTRUCTIONS, parse_tasks
-from envs.rendering import SceneRenderer, check_views
-from envs.simulated import SimulatedEnv, Snapshot, check_owner
+from envs.rendering import VIEWS, check_views
+from envs.scene_env import SceneEnv
+from envs.simulated import Settings, Snapshot, check_owner
 
 LONGEST_EPISODE = 500
 HAND_LOW = (-0.525, 0.348, -0.0525)
@@ -35,7 +36,7 @@ PUSH_BEGINS = (10, 40)
 """Between these control steps a push begins: the hand is on its way."""
 
 
-class MetaworldEnv(SimulatedEnv):
+class MetaworldEnv(SceneEnv["_Simulation"]):
     """One task. Object and goal positions are drawn afresh at each reset; a seed replays bit for bit.
 
     Observation: "pixels", per camera (H, W, 3) uint8, and "agent_pos", (4,) float32: hand x, y, z in metres
@@ -44,6 +45,7 @@ class MetaworldEnv(SimulatedEnv):
     renderer are made on first use, so that a new environment can be sent to another process.
     """
 
+    views = VIEWS
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
     fps = 80
     robot_type = "metaworld_sawyer"
@@ -85,40 +87,28 @@ class MetaworldEnv(SimulatedEnv):
         check_views(tuple(cameras))
         if not 1 <= max_episode_steps <= LONGEST_EPISODE:
             raise ValueError(f"max_episode_steps={max_episode_steps}: expected 1 to {LONGEST_EPISODE}")
-        if min(width, height) < 8:
-            raise ValueError(f"picture of {width} x {height} pixels: expected at least 8 x 8")
         if goal_color is not None and not _is_color(goal_color):
             raise ValueError(f"goal_color={goal_color}: expected three numbers from 0 to 1")
         if region not in REGIONS:
             raise ValueError(f"region={region!r}: expected one of {', '.join(REGIONS)}")
-        if render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode={render_mode!r}: expected 'rgb_array'")
-        self.task = names[0]
-        self.task_description = instruction or INSTRUCTIONS[self.task]
-        self.cameras = tuple(cameras)
-        self.width, self.height = width, height
+        settings = Settings(
+            task=names[0],
+            instruction=instruction or INSTRUCTIONS[names[0]],
+            cameras=tuple(cameras),
+            width=width,
+            height=height,
+            max_episode_steps=max_episode_steps,
+            terminate_on_success=terminate_on_success,
+            render_mode=render_mode,
+        )
+        low, high = np.array((*HAND_LOW, 0.0), np.float32), np.array((*HAND_HIGH, 1.0), np.float32)
+        super().__init__(settings, gym.spaces.Box(low, high, dtype=np.float32), shadows=shadows)
         self.goal_color = goal_color
         self.region = region
         self.pushed = pushed
-        self.terminate_on_success = terminate_on_success
-        self.shadows = shadows
-        self.render_mode = render_mode
-        self._max_episode_steps = max_episode_steps
-        self._simulation: _Simulation | None = None
-        self._renderer: SceneRenderer | None = None
         self._state = np.zeros(39)
-        self._steps = 0
         self._push: dict[int, np.ndarray] = {}
-        self._is_over = True
         self.action_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
-        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-        low, high = np.array((*HAND_LOW, 0.0), np.float32), np.array((*HAND_HIGH, 1.0), np.float32)
-        self.observation_space = gym.spaces.Dict(
-            {
-                "pixels": gym.spaces.Dict({camera: picture for camera in self.cameras}),
-                "agent_pos": gym.spaces.Box(low, high, dtype=np.float32),
-            }
-        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         """Start an episode whose object and goal positions come from the seed, and render."""
@@ -146,33 +136,12 @@ class MetaworldEnv(SimulatedEnv):
         if self._steps in self._push:
             action[:3] = self._push[self._steps]
         self._state, reward, is_success = self._simulation.step(action)
-        self._steps += 1
-        terminated = is_success and self.terminate_on_success
-        truncated = not terminated and self._steps >= self._max_episode_steps
-        self._is_over = terminated or truncated
+        terminated, truncated = self._count_step(is_success)
         return reward, terminated, truncated, {"is_success": is_success}
 
     def observe(self) -> dict[str, Any]:
         """Render every camera and read the gripper's state."""
-        pixels = {camera: self._picture(camera) for camera in self.cameras}
-        return {"pixels": pixels, "agent_pos": self._state[:4].astype(np.float32)}
-
-    def render(self) -> np.ndarray:
-        """Return the first camera's picture, (H, W, 3) uint8."""
-        return self._picture(self.cameras[0])
-
-    def _picture(self, camera: str) -> np.ndarray:
-        simulation = self._running()
-        if self._renderer is None:
-            self._renderer = SceneRenderer(
-                simulation.model, width=self.width, height=self.height, shadows=self.shadows
-            )
-        return self._renderer.render(simulation.data, camera)
-
-    def _running(self) -> "_Simulation":
-        if self._simulation is None:
-            raise RuntimeError("the environment was used before its first reset")
-        return self._simulation
+        return {"pixels": self._pictures(), "agent_pos": self._state[:4].astype(np.float32)}
 
     def privileged_state(self) -> np.ndarray:
         """Return what the scripted experts read, (39,) float64.
@@ -216,12 +185,6 @@ class MetaworldEnv(SimulatedEnv):
         """Give the main object, or the handle, another colour; `restore` undoes it."""
         simulation = self._running()
         physics.repaint(simulation.model, simulation.object_joint, generator)
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
 
 def _is_color(parts: tuple[float, ...]) -> bool:

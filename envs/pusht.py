@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from envs.simulated import SimulatedEnv, Snapshot, check_owner
+from envs.simulated import Settings, SimulatedEnv, Snapshot, check_owner
 
 if TYPE_CHECKING:
     from gym_pusht.envs import PushTEnv as StockPushT
@@ -74,34 +74,23 @@ class PushTEnv(SimulatedEnv):
         if task not in TASKS:
             raise ValueError(f"task {task!r}: expected {TASKS[0]}")
         check_cameras(tuple(cameras))
-        if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps={max_episode_steps}: expected at least 1")
-        if min(width, height) < 8:
-            raise ValueError(f"picture of {width} x {height} pixels: expected at least 8 x 8")
-        if render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode={render_mode!r}: expected 'rgb_array'")
-        self.task = task
-        self.task_description = instruction or INSTRUCTIONS[task]
-        self.cameras = tuple(cameras)
-        self.width, self.height = width, height
-        self.terminate_on_success = terminate_on_success
-        self.render_mode = render_mode
-        self._max_episode_steps = max_episode_steps
+        settings = Settings(
+            task=task,
+            instruction=instruction or INSTRUCTIONS[task],
+            cameras=tuple(cameras),
+            width=width,
+            height=height,
+            max_episode_steps=max_episode_steps,
+            terminate_on_success=terminate_on_success,
+            render_mode=render_mode,
+        )
+        super().__init__(settings, gym.spaces.Box(0.0, TABLE_SIZE, (2,), np.float32))
         self._simulation: StockPushT | None = None
-        self._steps = 0
-        self._is_over = True
         self._actions: list[np.ndarray] = []
         self._is_edited = False
         self._before_start: Mapping[str, Any] = {}
         """State of the random numbers before the episode's positions were drawn."""
         self.action_space = gym.spaces.Box(0.0, TABLE_SIZE, (2,), np.float32)
-        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-        self.observation_space = gym.spaces.Dict(
-            {
-                "pixels": gym.spaces.Dict({camera: picture for camera in self.cameras}),
-                "agent_pos": gym.spaces.Box(0.0, TABLE_SIZE, (2,), np.float32),
-            }
-        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         """Start an episode whose positions come from the seed, and render."""
@@ -144,10 +133,7 @@ class PushTEnv(SimulatedEnv):
         _, reward, _, _, stock_info = self._simulation.step(target)
         self._actions.append(target)
         is_success = bool(stock_info["is_success"])
-        self._steps += 1
-        terminated = is_success and self.terminate_on_success
-        truncated = not terminated and self._steps >= self._max_episode_steps
-        self._is_over = terminated or truncated
+        terminated, truncated = self._count_step(is_success)
         info = {"is_success": is_success, "coverage": float(stock_info["coverage"])}
         return float(reward), terminated, truncated, info
 

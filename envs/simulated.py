@@ -8,9 +8,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import gymnasium as gym
 import numpy as np
 
 from envs.chunk import ChunkableEnv
+
+SMALLEST = 8
+"""Pixels of a side: there is nothing to see on less."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every task can be told.
+
+    task: its name; instruction: in plain English; cameras: names of its views; width, height: pixels;
+    max_episode_steps: when an episode is truncated; terminate_on_success: whether the first success ends it;
+    render_mode: `rgb_array`. ValueError, one line, for a value that cannot be used.
+    """
+
+    task: str
+    instruction: str
+    cameras: tuple[str, ...]
+    width: int
+    height: int
+    max_episode_steps: int
+    terminate_on_success: bool
+    render_mode: str
+
+    def __post_init__(self) -> None:
+        if self.max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps={self.max_episode_steps}: expected at least 1")
+        if min(self.width, self.height) < SMALLEST:
+            size = f"{self.width} x {self.height}"
+            raise ValueError(f"picture of {size} pixels: expected at least {SMALLEST} x {SMALLEST}")
+        if self.render_mode != "rgb_array":
+            raise ValueError(f"render_mode={self.render_mode!r}: expected 'rgb_array'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +83,27 @@ class SimulatedEnv(ChunkableEnv):
     task: str
     task_description: str
     cameras: tuple[str, ...]
+
+    def __init__(self, settings: Settings, agent_pos: gym.spaces.Box) -> None:
+        """agent_pos: the space of the proprioceptive state (S,)."""
+        self.task, self.task_description = settings.task, settings.instruction
+        self.cameras = tuple(settings.cameras)
+        self.width, self.height = settings.width, settings.height
+        self.terminate_on_success = settings.terminate_on_success
+        self.render_mode = settings.render_mode
+        self._max_episode_steps = settings.max_episode_steps
+        self._steps, self._is_over = 0, True
+        picture = gym.spaces.Box(0, 255, (self.height, self.width, 3), np.uint8)
+        pixels = gym.spaces.Dict({camera: picture for camera in self.cameras})
+        self.observation_space = gym.spaces.Dict({"pixels": pixels, "agent_pos": agent_pos})
+
+    def _count_step(self, is_success: bool, *, is_broken: bool = False) -> tuple[bool, bool]:
+        """Count a step that has been simulated; is_broken: it cannot go on. Returns terminated, truncated."""
+        self._steps += 1
+        terminated = (is_success and self.terminate_on_success) or is_broken
+        truncated = not terminated and self._steps >= self._max_episode_steps
+        self._is_over = terminated or truncated
+        return terminated, truncated
 
     @abc.abstractmethod
     def restart(self, *, seed: int | None = None) -> dict[str, Any]:

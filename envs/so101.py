@@ -11,8 +11,9 @@ import mujoco
 import numpy as np
 
 from envs import physics, rendering
-from envs.rendering import FreeView, ModelView, SceneRenderer, Views
-from envs.simulated import SimulatedEnv, Snapshot, check_owner
+from envs.rendering import FreeView, ModelView, Views
+from envs.scene_env import SceneEnv
+from envs.simulated import Settings, Snapshot, check_owner
 from envs.so101_arm import ASSETS, HIGHEST, JOINTS, LOWEST, attach_arm, joint_numbers, joint_radians
 
 TASKS = ("reach-cube",)
@@ -60,7 +61,7 @@ def closeness(distance: float) -> float:
     return float(1.0 - np.tanh(distance / 0.1))
 
 
-class SO101Env(SimulatedEnv):
+class SO101Env(SceneEnv["_Simulation"]):
     """One task. Cube and arm start elsewhere at each reset; a seed replays bit for bit.
 
     Observation: "pixels", per camera (H, W, 3) uint8, and "agent_pos", (6,) float32: five joint angles in
@@ -70,6 +71,7 @@ class SO101Env(SimulatedEnv):
     renderer are made on first use, so that a new environment can be sent to another process.
     """
 
+    views = VIEWS
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}
     fps = FPS
     robot_type = "sim_so101"
@@ -103,33 +105,20 @@ class SO101Env(SimulatedEnv):
         if task not in TASKS:
             raise ValueError(f"task {task!r}: expected one of {', '.join(TASKS)}")
         check_views(tuple(cameras))
-        if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps={max_episode_steps}: expected at least 1")
-        if min(width, height) < 8:
-            raise ValueError(f"picture of {width} x {height} pixels: expected at least 8 x 8")
-        if render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode={render_mode!r}: expected 'rgb_array'")
-        self.task = task
-        self.task_description = instruction or INSTRUCTIONS[task]
-        self.cameras = tuple(cameras)
-        self.width, self.height = width, height
-        self.terminate_on_success = terminate_on_success
-        self.shadows = shadows
-        self.render_mode = render_mode
-        self._max_episode_steps = max_episode_steps
-        self._simulation: _Simulation | None = None
-        self._renderer: SceneRenderer | None = None
-        self._steps = 0
-        self._is_over = True
+        settings = Settings(
+            task=task,
+            instruction=instruction or INSTRUCTIONS[task],
+            cameras=tuple(cameras),
+            width=width,
+            height=height,
+            max_episode_steps=max_episode_steps,
+            terminate_on_success=terminate_on_success,
+            render_mode=render_mode,
+        )
+        joints = gym.spaces.Box(-LARGEST_NUMBER, LARGEST_NUMBER, (6,), np.float32)
+        super().__init__(settings, joints, shadows=shadows)
         low, high = np.array(LOWEST, np.float32), np.array(HIGHEST, np.float32)
         self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
-        picture = gym.spaces.Box(0, 255, (height, width, 3), np.uint8)
-        self.observation_space = gym.spaces.Dict(
-            {
-                "pixels": gym.spaces.Dict({camera: picture for camera in self.cameras}),
-                "agent_pos": gym.spaces.Box(-LARGEST_NUMBER, LARGEST_NUMBER, (6,), np.float32),
-            }
-        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         """Start an episode whose cube and arm come from the seed, and render."""
@@ -160,33 +149,12 @@ class SO101Env(SimulatedEnv):
         self._simulation.step(targets)
         distance = self._simulation.distance()
         is_success = distance <= REACHED
-        self._steps += 1
-        terminated = is_success and self.terminate_on_success
-        truncated = not terminated and self._steps >= self._max_episode_steps
-        self._is_over = terminated or truncated
+        terminated, truncated = self._count_step(is_success)
         return closeness(distance), terminated, truncated, {"is_success": is_success}
 
     def observe(self) -> dict[str, Any]:
         """Render every camera and read the joints."""
-        pixels = {camera: self._picture(camera) for camera in self.cameras}
-        return {"pixels": pixels, "agent_pos": self._running().numbers().astype(np.float32)}
-
-    def render(self) -> np.ndarray:
-        """Return the first camera's picture, (H, W, 3) uint8."""
-        return self._picture(self.cameras[0])
-
-    def _picture(self, camera: str) -> np.ndarray:
-        simulation = self._running()
-        if self._renderer is None:
-            self._renderer = SceneRenderer(
-                simulation.model, width=self.width, height=self.height, views=VIEWS, shadows=self.shadows
-            )
-        return self._renderer.render(simulation.data, camera)
-
-    def _running(self) -> "_Simulation":
-        if self._simulation is None:
-            raise RuntimeError("the environment was used before its first reset")
-        return self._simulation
+        return {"pixels": self._pictures(), "agent_pos": self._running().numbers().astype(np.float32)}
 
     def privileged_state(self) -> np.ndarray:
         """Return the simulator's own state, (25,) float64.
@@ -230,12 +198,6 @@ class SO101Env(SimulatedEnv):
         """Give the cube another colour; `restore` undoes it."""
         simulation = self._running()
         physics.repaint(simulation.model, simulation.cube, generator)
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
 
 class _Simulation:
