@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from world_models.config import JEPAConfig, Sizes
-from world_models.dynamics import LatentDynamics
 from world_models.encoders import VisualEncoder
 from world_models.instructions import InstructionEncoder
 from world_models.inverse import InverseDynamics, inverse_loss
-from world_models.jepa import LatentWorldModel, Trajectory
-from world_models.outcomes import OutcomeHeads, Outcomes
+from world_models.jepa import Trajectory, make_world_model
+from world_models.outcomes import Outcomes
 from world_models.transformer import masked_mse
 
 
@@ -61,22 +60,16 @@ class JEPA(nn.Module):
         self.read = InstructionEncoder(
             vocabulary=sizes.vocabulary, max_bytes=config.max_instruction_bytes, dim=config.goal_dim
         )
-        self.model = LatentWorldModel(
-            LatentDynamics(
-                tokens=config.num_latents,
-                dim=config.dim,
-                history=config.history,
-                chunk_steps=config.chunk_steps,
-                action_dim=sizes.action_dim,
-                depth=config.dynamics_depth,
-                heads=config.dynamics_heads,
-            ),
-            OutcomeHeads(
-                tokens=config.num_latents,
-                dim=config.dim,
-                goal_dim=config.goal_dim,
-                state_dim=sizes.state_dim,
-            ),
+        self.model = make_world_model(
+            tokens=config.num_latents,
+            dim=config.dim,
+            history=config.history,
+            chunk_steps=config.chunk_steps,
+            action_dim=sizes.action_dim,
+            state_dim=sizes.state_dim,
+            goal_dim=config.goal_dim,
+            depth=config.dynamics_depth,
+            heads=config.dynamics_heads,
             directions=config.directions,
         )
         self.inverse = None

@@ -122,6 +122,33 @@ class LatentWorldModel(nn.Module):
         return losses
 
 
+def make_world_model(
+    *,
+    tokens: int,
+    dim: int,
+    history: int,
+    chunk_steps: int,
+    action_dim: int,
+    state_dim: int,
+    goal_dim: int,
+    depth: int,
+    heads: int,
+    directions: int = 64,
+) -> LatentWorldModel:
+    """Dynamics and outcome heads on the same latents, by K, D, T, h, A, S, G and the transformer's size."""
+    dynamics = LatentDynamics(
+        tokens=tokens,
+        dim=dim,
+        history=history,
+        chunk_steps=chunk_steps,
+        action_dim=action_dim,
+        depth=depth,
+        heads=heads,
+    )
+    outcomes = OutcomeHeads(tokens=tokens, dim=dim, goal_dim=goal_dim, state_dim=state_dim)
+    return LatentWorldModel(dynamics, outcomes, directions=directions)
+
+
 def _twice(target: Tensor | None) -> Tensor | None:
     """A target (B, N, ...) for real and predicted moments, (B * 2 N, ...)."""
     return None if target is None else torch.cat([target, target], dim=1).flatten(0, 1)

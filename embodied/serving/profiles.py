@@ -12,13 +12,11 @@ from pathlib import Path
 import envs
 from embodied.errors import UserError
 from embodied.flags import parse_mapping
-from embodied.training.checkpoint import read_json
+from embodied.manifest import read_json
+from embodied.serving.specification import JOINT_SUFFIX, UNITS, UNKNOWN
 
-UNITS = ("deg", "rad", "m", "percent", "share", "cm/step")
-"""Degrees, radians, metres, 0 to 100 and 0 to 1 of a gripper's way, hand motion in a control step."""
-
-JOINT_SUFFIX = ".pos"
-"""LeRobot's robots call a joint `elbow_flex.pos`, simulators and older data sets `elbow_flex`."""
+LIMITED = tuple(unit for unit in UNITS if unit != UNKNOWN)
+"""Units that a limit can be in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +53,8 @@ class RobotProfile:
                 raise UserError(f"profile {self.name}: {found}: expected {len(self.names)}")
         for place, joint in enumerate(self.names):
             low, high, unit = self.low[place], self.high[place], self.units[place]
-            if unit not in UNITS:
-                expected = f"one of {', '.join(UNITS)}"
+            if unit not in LIMITED:
+                expected = f"one of {', '.join(LIMITED)}"
                 raise UserError(f"profile {self.name}: {joint} in {unit!r}: expected {expected}")
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UserError(f"profile {self.name}: {joint} from {low} to {high}: expected a finite range")

@@ -7,7 +7,8 @@ import mujoco
 import numpy as np
 
 from embodied.errors import UserError
-from embodied.serving.profiles import JOINT_SUFFIX, RobotProfile
+from embodied.serving.profiles import RobotProfile
+from embodied.serving.specification import JOINT_SUFFIX
 
 CLEARANCE = 0.004
 """Metres that parts of the robot have to stay apart."""

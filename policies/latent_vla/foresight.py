@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from policies.latent_vla.backbone import Backbone, Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.trajectories import absolute_chunks, future_outcomes, reward_scale
-from world_models.dynamics import LatentDynamics
-from world_models.jepa import LatentWorldModel, LossWeights, Trajectory
-from world_models.outcomes import OutcomeHeads
+from world_models.jepa import LossWeights, Trajectory, make_world_model
 
 
 class Foresight(nn.Module):
@@ -24,22 +22,16 @@ class Foresight(nn.Module):
         """statistics: of the data set, for the scale of its rewards; empty where a checkpoint is loaded."""
         super().__init__()
         self.config = config
-        self.model = LatentWorldModel(
-            LatentDynamics(
-                tokens=config.num_latents,
-                dim=config.dim,
-                history=config.n_obs_steps,
-                chunk_steps=config.chunk_size,
-                action_dim=config.action_size,
-                depth=config.dynamics_depth,
-                heads=config.dynamics_heads,
-            ),
-            OutcomeHeads(
-                tokens=config.num_latents,
-                dim=config.dim,
-                goal_dim=goal_dim,
-                state_dim=config.state_size,
-            ),
+        self.model = make_world_model(
+            tokens=config.num_latents,
+            dim=config.dim,
+            history=config.n_obs_steps,
+            chunk_steps=config.chunk_size,
+            action_dim=config.action_size,
+            state_dim=config.state_size,
+            goal_dim=goal_dim,
+            depth=config.dynamics_depth,
+            heads=config.dynamics_heads,
         )
         self.goal_query = nn.Parameter(torch.randn(1, config.dim) * 0.02)
         self.exploration = nn.Parameter(torch.randn(config.dim) * 0.02)

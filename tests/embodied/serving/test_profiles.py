@@ -41,7 +41,7 @@ def test_a_robot_without_a_profile_is_refused() -> None:
 
 
 def test_an_unknown_unit_is_refused() -> None:
-    with pytest.raises(UserError, match=r"shoulder_pan\.pos in 'ticks': expected one of deg"):
+    with pytest.raises(UserError, match=r"shoulder_pan\.pos in 'ticks': expected one of rad"):
         replace(SO101, units=("ticks", *SO101.units[1:]))
 
 
