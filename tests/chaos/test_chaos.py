@@ -23,7 +23,7 @@ from embodied.errors import UserError
 from embodied.flags import parse_flags
 from embodied.robots.devices import SimSO101Config
 from embodied.serving.runner import Request
-from tests.embodied.serving.fakes import POLICY
+from tests.serving.fakes import POLICY
 
 FLAGS = ["--null", "--robot.type=sim_so101", "--robot.width=32", "--robot.height=24"]
 IN_TIME = re.compile("expected at most")

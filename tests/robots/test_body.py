@@ -6,7 +6,7 @@ import pytest
 
 from embodied.robots.body import BODIES, Body, BodyConfig, make_env, read_motor_log
 from embodied.robots.faults import Faults
-from tests.embodied.robots.bodies import POINT, make_body
+from tests.robots.bodies import POINT, make_body
 
 Make = Callable[..., Body]
 

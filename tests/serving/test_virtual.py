@@ -12,7 +12,7 @@ from embodied.serving.control import Look
 from embodied.serving.runner import NullRunner
 from embodied.serving.virtual import VirtualAsker, VirtualClock, VirtualRobot
 from envs.so101 import HOME, SO101Env
-from tests.embodied.serving.fakes import POLICY
+from tests.serving.fakes import POLICY
 
 
 def asked(

@@ -14,7 +14,7 @@ from embodied.robots.cable import CableError, Kind, message, socket_path
 from embodied.robots.client import RobotCable, is_listening
 from embodied.robots.faults import Faults
 from embodied.robots.process import DRIVER, OBSERVER, ProcessConfig, RobotServer, listen
-from tests.embodied.robots.bodies import FPS, POINT, SHAPE, make_body
+from tests.robots.bodies import FPS, POINT, SHAPE, make_body
 
 PERIOD = 1.0 / FPS
 

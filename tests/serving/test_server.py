@@ -17,8 +17,8 @@ from embodied.serving.client import Disconnected, PolicyClient, Refused
 from embodied.serving.inference import NICENESS, Target
 from embodied.serving.specification import Specification
 from embodied.serving.wire import Answer
-from tests.embodied.serving.conftest import Running, obedient
-from tests.embodied.serving.specifications import JOINTS, POLICY, ROBOT, SIGNALS
+from tests.serving.conftest import Running, obedient
+from tests.serving.specifications import JOINTS, POLICY, ROBOT, SIGNALS
 
 Serving = Callable[..., Running]
 IMAGES = {name: np.zeros(size, np.uint8) for name, size in ROBOT.cameras.items()}

@@ -24,9 +24,9 @@ from embodied.serving.fuzzing import honest_request, hostile_openpi, hostile_wir
 from embodied.serving.inference import Target
 from embodied.serving.specification import Signals, to_plain
 from embodied.serving.wire import SUBPROTOCOL, Ask, Failure, Hello, Offer, decode, encode
-from tests.embodied.serving.conftest import Running
-from tests.embodied.serving.specifications import POLICY, ROBOT
-from tests.embodied.serving.test_server import IMAGES, ask, told, until
+from tests.serving.conftest import Running
+from tests.serving.specifications import POLICY, ROBOT
+from tests.serving.test_server import IMAGES, ask, told, until
 
 Serving = Callable[..., Running]
 MANY = Signals(

@@ -11,7 +11,7 @@ from embodied.serving.client import Disconnected, Refused
 from embodied.serving.control import Look
 from embodied.serving.runner import Decision
 from embodied.serving.wire import Answer
-from tests.embodied.serving.fakes import OFFER, Clock
+from tests.serving.fakes import OFFER, Clock
 
 ACTIONS = np.ones((10, 6))
 

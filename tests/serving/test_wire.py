@@ -22,7 +22,7 @@ from embodied.serving.wire import (
     encode,
     request_limit,
 )
-from tests.embodied.serving.specifications import POLICY, ROBOT
+from tests.serving.specifications import POLICY, ROBOT
 
 LIMIT = request_limit(POLICY)
 REQUEST = honest_request(POLICY, np.random.default_rng(0))

@@ -12,7 +12,7 @@ import pytest
 from embodied.serving.inference import Target
 from embodied.serving.server import PolicyServer, Settings
 from embodied.serving.specification import Specification, to_plain
-from tests.embodied.serving.specifications import POLICY
+from tests.serving.specifications import POLICY
 
 
 def obedient(specification: Specification = POLICY) -> Target:
@@ -64,7 +64,7 @@ async def _started(target: Target, settings: Settings) -> PolicyServer:
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     """Starts servers: `serving(target, **settings)`."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER), str(FOLDER.parents[2])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])]))
     started: list[Running] = []
 
     def start(target: Target | None = None, **settings: Any) -> Running:

@@ -12,10 +12,10 @@ import pytest
 from embodied.serving.client import PolicyClient
 from embodied.serving.local import LocalPolicy
 from embodied.serving.runners import find_target
-from tests.embodied.serving.specifications import POLICY, ROBOT
 from tests.exports import save_export
+from tests.serving.specifications import POLICY, ROBOT
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TRAINING = (
     "torch",
     "lerobot",

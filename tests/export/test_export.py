@@ -23,7 +23,7 @@ from embodied.serving.runner import Request
 from tests.checkpoints import THINKING, save_checkpoint, save_dataset
 
 pytestmark = pytest.mark.slow  # tracing takes torch ten seconds, be the policy ever so small
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SHORT = {"chunk_size": 6, "n_action_steps": 2, "action_tokens": 2, "euler_steps": 2}
 STATEFUL = {
     "n_obs_steps": 3,

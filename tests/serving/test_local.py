@@ -12,7 +12,7 @@ from embodied.serving.client import Disconnected, Refused
 from embodied.serving.inference import Target
 from embodied.serving.local import LocalPolicy
 from embodied.serving.specification import to_plain
-from tests.embodied.serving.fakes import POLICY, ROBOT
+from tests.serving.fakes import POLICY, ROBOT
 
 FOLDER = str(Path(__file__).parent)
 TARGET = Target(function="waving_runner:waving", arguments={"specification": to_plain(POLICY)})

@@ -17,7 +17,7 @@ from embodied.serving.specification import (
     robot_unit,
     to_plain,
 )
-from tests.embodied.serving.specifications import JOINTS, POLICY, ROBOT, SIGNALS, with_signals
+from tests.serving.specifications import JOINTS, POLICY, ROBOT, SIGNALS, with_signals
 
 
 def test_a_policy_fits_a_robot_that_has_a_camera_more() -> None:

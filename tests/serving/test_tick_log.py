@@ -2,7 +2,7 @@ from pathlib import Path
 
 from embodied.robots.body import read_motor_log
 from embodied.serving.tick_log import TickLog
-from tests.embodied.serving.fakes import rig
+from tests.serving.fakes import rig
 
 
 def test_every_tick_is_on_record_to_the_last_digit_of_its_command(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How an export spells instructions, and that it needs no torch; what it decides: tests/embodied/export."""
+"""How an export spells instructions, and that it needs no torch; what it decides: tests/export."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from embodied.serving.exported_runner import ByteTokenizer, ExportedRunner
 from policies.latent_vla.tokenizer import ByteTokenizerStep
 from tests.checkpoints import save_checkpoint
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 LIGHT = """
 import sys
 import embodied.serving.exported_runner

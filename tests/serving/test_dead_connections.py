@@ -9,8 +9,8 @@ import pytest
 
 from embodied.chaos.relay import Relay
 from embodied.serving.client import CONNECT_SECONDS, Disconnected, PolicyClient, Refused
-from tests.embodied.serving.conftest import Running
-from tests.embodied.serving.specifications import POLICY, ROBOT
+from tests.serving.conftest import Running
+from tests.serving.specifications import POLICY, ROBOT
 
 IMAGES = {name: np.zeros(size, np.uint8) for name, size in POLICY.cameras.items()}
 

@@ -4,7 +4,7 @@ import pytest
 from embodied.errors import UserError
 from embodied.serving.asking import Impossible, Question
 from embodied.serving.control import State
-from tests.embodied.serving.fakes import TICK, Rig, rig, wave
+from tests.serving.fakes import TICK, Rig, rig, wave
 
 
 def moved(rig_: Rig, since: int) -> float:

@@ -7,7 +7,7 @@ from embodied.errors import UserError
 from embodied.serving.inference import Target
 from embodied.serving.load import NEIGHBOURS, Credentials, Load, Measured, measure, served
 from embodied.serving.specification import to_plain
-from tests.embodied.serving.specifications import POLICY
+from tests.serving.specifications import POLICY
 
 
 def test_a_summary_counts_the_late_as_a_period() -> None:

@@ -12,7 +12,7 @@ from embodied.serving.fuzzing import honest_openpi, hostile_openpi
 from embodied.serving.runner import Decision, check_request
 from embodied.serving.specification import from_plain
 from embodied.serving.strict_msgpack import WireError
-from tests.embodied.serving.specifications import POLICY
+from tests.serving.specifications import POLICY
 
 LIMIT = 10_000
 FRONT = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)

@@ -8,7 +8,7 @@ from embodied.data.cache import FrameCache
 from embodied.errors import UserError
 from embodied.serving.loop import Frame
 from embodied.serving.recording import EpisodeRecorder
-from tests.embodied.serving.fakes import ROBOT, SO101
+from tests.serving.fakes import ROBOT, SO101
 
 
 def frame(number: int) -> Frame:

@@ -24,7 +24,7 @@ from embodied.serving.profiles import PROFILES, find_profile
 from embodied.serving.run import robot_specification, run
 from embodied.serving.run_config import RunConfig
 from embodied.serving.specification import Specification, from_plain, mismatch, robot_unit, to_plain
-from tests.embodied.serving.conftest import Running
+from tests.serving.conftest import Running
 
 FLAGS = [
     "--robot.type=sim_so101",
