@@ -180,7 +180,6 @@ def _make_loop(
     patience = Patience.suiting(policy, offers.fps, overdue=config.overdue, stale=config.stale)
     is_sync = config.chunking == SYNC
     queue = ActionQueue(MERGES["rtc" if is_sync else config.chunking])
-    patience = Patience(overdue=overdue, stale=stale)
     if log is not None:
         log.start(time.monotonic(), offers.fps, patience)
     return ControlLoop(
