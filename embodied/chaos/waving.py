@@ -33,9 +33,9 @@ class WavingRunner:
         low, high = specification.action.low[0], specification.action.high[0]
         self._middle, self._step = (low + high) / 2, SPEED * (high - low) / specification.fps
 
-    def open(self, session: str, mode: str) -> None:
+    def open(self, session: str, mode: str, candidates: int = 0) -> None:
         """Begin a session; there is one mode."""
-        check_mode(mode, self.specification)
+        check_mode(mode, candidates, self.specification)
 
     def close(self, session: str) -> None:
         """End a session, of which nothing is kept."""

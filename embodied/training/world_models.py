@@ -61,20 +61,17 @@ JEPAModelConfig.__doc__ = "\n\n".join(  # what --help shows above the flags
 
 @dataclass(frozen=True, kw_only=True)
 class WorldModelFeatures:
-    """What goes into a world model, cameras in its order, and how it is normalised: as for policies.
+    """What goes into a world model and how it is normalised: as for policies.
 
-    output_features: the action, or nothing; reward_scale: as `trajectories.reward_scale` gives it.
+    cameras: keys in a batch, in the model's order, which a JSON object does not keep; output_features: the
+    action, or nothing; reward_scale: as `trajectories.reward_scale` gives it.
     """
 
+    cameras: list[str]
     input_features: dict[str, PolicyFeature]
     output_features: dict[str, PolicyFeature]
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=NORMALIZATION.copy)
     reward_scale: tuple[float, float] = (0.0, 1.0)
-
-    @property
-    def cameras(self) -> list[str]:
-        """Keys of the cameras in a batch."""
-        return [key for key, feature in self.input_features.items() if feature.type is FeatureType.VISUAL]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -115,7 +112,10 @@ def features_of(metadata: LeRobotDatasetMetadata, *, actions: bool) -> WorldMode
         raise ValueError(f"cameras {shapes or 'none'}: expected at least one, all of one size")
     outputs = {ACTION: described[ACTION]} if actions and ACTION in described else {}
     return WorldModelFeatures(
-        input_features=inputs, output_features=outputs, reward_scale=reward_scale(metadata.stats or {})
+        cameras=list(shapes),
+        input_features=inputs,
+        output_features=outputs,
+        reward_scale=reward_scale(metadata.stats or {}),
     )
 
 

@@ -187,11 +187,12 @@ def jepa_world(description: dict[str, Any], weights: Path | None) -> World:
     model = JEPA(draccus.decode(JEPAConfig, network), draccus.decode(Sizes, sizes))
     if weights is not None:
         load_model(model, weights)
+    features = description["features"]
     inputs, outputs = (
-        draccus.decode(dict[str, PolicyFeature], description["features"][name])
+        draccus.decode(dict[str, PolicyFeature], features[name])
         for name in ("input_features", "output_features")
     )
-    return JEPAWorld(model, inputs, outputs)
+    return JEPAWorld(model, {name: inputs[name] for name in features["cameras"]} | inputs, outputs)
 
 
 WORLDS: dict[str, Callable[[dict[str, Any], Path | None], World]] = {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lerobot.configs.types import FeatureType
 from lerobot.envs.configs import EnvConfig
 from safetensors.torch import save_model
 
@@ -97,9 +98,16 @@ def test_a_planner_over_a_checkpoint_is_saved_and_acts_the_same(
 def saved_jepa(tmp_path: Path) -> Callable[..., Path]:
     """Writes an untrained world model of the point's environment, with or without actions."""
 
-    def save(*, actions: bool = True) -> Path:
-        features = WorldModelFeatures(input_features=INPUTS, output_features=OUTPUTS if actions else {})
-        sizes = Sizes(cameras=1, action_dim=features.action_dim, state_dim=2, vocabulary=VOCABULARY)
+    def save(*, actions: bool = True, cameras: tuple[str, ...] = ("observation.images.corner",)) -> Path:
+        (seen,) = (feature for feature in INPUTS.values() if feature.type is FeatureType.VISUAL)
+        features = WorldModelFeatures(
+            cameras=list(cameras),
+            input_features=INPUTS | dict.fromkeys(cameras, seen),
+            output_features=OUTPUTS if actions else {},
+        )
+        sizes = Sizes(
+            cameras=len(cameras), action_dim=features.action_dim, state_dim=2, vocabulary=VOCABULARY
+        )
         torch.manual_seed(0)
         model = JEPA(
             JEPAConfig(dim=16, num_latents=2, latent_heads=2, dynamics_heads=2, chunk_steps=3), sizes
@@ -129,6 +137,15 @@ def test_a_planner_foresees_what_a_world_model_trained_alone_foresees(saved_jepa
     expected = world.model.rollout(latents[:, None], chunks)
     assert torch.equal(policy.world.rollout(latents[:, None], chunks), expected)
     assert policy.bounds.tolist() == [[-1.0, -1.0], [1.0, 1.0]]
+
+
+def test_cameras_stay_in_the_order_of_training(saved_jepa: Callable) -> None:
+    """A JSON object does not keep it, and a model that is shown one camera for the other says nothing."""
+    cameras = ("observation.images.side", "observation.images.corner")
+    folder = saved_jepa(cameras=cameras)
+    policy, _, _ = load_planner(folder, "cpu")
+    assert tuple(policy.config.image_features) == cameras
+    assert tuple(load_world_model(folder, "cpu").features.cameras) == cameras
 
 
 def test_a_planner_over_a_world_model_trained_alone_is_saved_and_runs(
