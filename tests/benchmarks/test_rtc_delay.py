@@ -30,7 +30,7 @@ class Turning:
         modes=("reactive",),
     )
 
-    def noise_shape(self, mode: str) -> tuple[int, ...]:
+    def noise_shape(self, mode: str, candidates: int = 0) -> tuple[int, ...]:
         return (10, 6)
 
     def decide(self, mode: str, requests: Any, noise: np.ndarray, past: Any) -> Outcome:

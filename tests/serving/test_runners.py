@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from embodied.errors import UserError
+from embodied.serving.inference import spare_cores
 from embodied.serving.runners import find_target
 
 
@@ -16,7 +17,8 @@ def test_a_checkpoint_an_export_and_a_policy_that_holds_still_are_told_apart(tmp
     }
     (tmp_path / "export.json").touch()
     export = find_target(tmp_path, null=False, device=None, overrides=[])
-    assert export.arguments == {"kind": "export", "path": str(tmp_path), "options": {}}
+    options = {"threads": spare_cores()}
+    assert export.arguments == {"kind": "export", "path": str(tmp_path), "options": options}
     still = find_target(tmp_path, null=True, device=None, overrides=[])
     assert still.function == "embodied.serving.runners:holding_still"
 
