@@ -7,6 +7,7 @@ from embodied.evaluation.statistics import wilson_interval
 from embodied.reporting.comparisons import comparison_lines
 from embodied.reporting.deployment import bar_lines
 from embodied.reporting.formats import percent
+from embodied.reporting.insights import insight_lines
 
 Result = Mapping[str, Any]
 Table = list[list[str]]
@@ -80,6 +81,7 @@ TABLES = {
     "evaluation": evaluation_table,
     "experts": expert_table,
     "imperfect_experts": imperfect_expert_table,
+    "insights": insight_lines,
     "plain": plain_table,
 }
 
