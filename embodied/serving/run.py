@@ -265,12 +265,13 @@ def _episode(
     """One episode; an interrupted one has held in between. Its success is None if the robot cannot tell."""
     before = len(loop.controller.history)
     begun = time.monotonic()
-    told: list[bool | None] = []
+    told: set[bool | None] = set()  # a list of them would grow for as long as the robot runs
 
     def keep(frame: Frame) -> None:
-        told.append(_is_solved(robot))
+        solved = _is_solved(robot)
+        told.add(solved)
         if recorder is not None:
-            recorder.add(frame, solved=bool(told[-1]))
+            recorder.add(frame, solved=bool(solved))
 
     loop.record = keep
     loop.run(config.seconds, until=stopped)
