@@ -134,7 +134,7 @@ BARS = {
 
 def _name(result: Result) -> str:
     program = PurePath(shlex.split(result["command"])[1]).stem
-    return f"{program}_policy" if program == "bench_serve" and "clients" in result else program
+    return f"{program}_policy" if program == "bench_serve" and "clients_x_hz" in result else program
 
 
 def bar_lines(results: Sequence[Result]) -> list[list[str]]:

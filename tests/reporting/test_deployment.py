@@ -32,7 +32,7 @@ RESULTS = {
         },
         "p99 11.3 ms, 0.02 % late; moved by 8 % and 50 %",
     ),
-    "bench_serve_policy": ({"clients": 23, "hz": 10.0}, "23 at 10 Hz"),
+    "bench_serve_policy": ({"clients": 23, "hz": 10.0, "clients_x_hz": 230.0}, "23 at 10 Hz"),
     "bench_jitter": (
         {"tick_times": {"behind": {"p99_ms": 3.21}}, "ticks": 18000},
         "p99 3.2 ms of 18,000 ticks",
