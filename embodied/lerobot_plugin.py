@@ -40,15 +40,16 @@ class SimulatedEnvConfig(EnvConfig, abc.ABC):
     cameras: str = ""
     width: int = 96
     height: int = 96
-    episode_length: int = 200
+    episode_length: int | None = 200
     instruction: str | None = None
     features: dict[str, PolicyFeature] = field(default_factory=dict)
     features_map: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "episode_length"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--env.{name}={getattr(self, name)}: expected at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--env.{name}={value}: expected at least 1")
         # What cannot be used fails here: an environment checks its arguments, and simulates nothing yet.
         env = self.env_fn(self.tasks[0])()
         if self.fps != env.fps:
@@ -95,6 +96,10 @@ class SimulatedEnvConfig(EnvConfig, abc.ABC):
         changes: arguments that differ from `gym_kwargs`, or that users do not set.
         """
         return partial(self.simulator.make_env, task, **(self.gym_kwargs | changes))
+
+    def length(self, task: str) -> int:
+        """Return after how many control steps an episode of `task` is cut off."""
+        return self.env_fn(task)().max_episode_steps
 
     def expert_fn(self, task: str) -> Callable[[], Expert]:
         """Return a picklable function that makes the expert of `task`."""
@@ -190,7 +195,7 @@ class EmbodiedAlohaEnv(SimulatedEnvConfig):
         use_renderer()
         from envs.aloha import TASKS
 
-        return _select(self.task, TASKS)
+        return _select(self.task, tuple(TASKS))
 
 
 @EnvConfig.register_subclass("embodied_pusht")
@@ -220,7 +225,7 @@ class EmbodiedPushtEnv(SimulatedEnvConfig):
         """Names of the tasks."""
         from envs.pusht import TASKS
 
-        return _select(self.task, TASKS)
+        return _select(self.task, tuple(TASKS))
 
 
 @EnvConfig.register_subclass("embodied_so101")
@@ -228,15 +233,16 @@ class EmbodiedPushtEnv(SimulatedEnvConfig):
 class EmbodiedSO101Env(SimulatedEnvConfig):
     """An SO-101-sized arm at a table, seen by cameras: the arm that the robot `sim_so101` moves.
 
-    task: `reach-cube`; cameras: comma list of `front`, `side`, `top` and `wrist`; width, height: pixels;
-    episode_length: control steps; instruction: text given instead of the task's own; fps: control rate of the
-    simulation, fixed.
+    task: comma list of tasks or of task sets (`abilities`, or one of them such as `memory`); cameras: comma
+    list of `front`, `side`, `top` and `wrist`; width, height: pixels; episode_length: control steps, each
+    task's own number if not given; instruction: text given instead of the task's own; fps: control rate of
+    the simulation, fixed.
     """
 
     task: str | None = "reach-cube"
     fps: int = 30
     cameras: str = "front,wrist"
-    episode_length: int = 150
+    episode_length: int | None = None
 
     @property
     def simulator(self) -> Simulator:
@@ -251,9 +257,10 @@ class EmbodiedSO101Env(SimulatedEnvConfig):
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks."""
         use_renderer()
-        from envs.so101 import TASKS
+        from envs.tasks import TASK_SETS, TASKS
 
-        return _select(self.task, TASKS)
+        names = [name for part in _split(self.task or "") for name in TASK_SETS.get(part, (part,))]
+        return _select(",".join(names), (*TASKS, *TASK_SETS))
 
 
 def require_simulated(env: EnvConfig) -> SimulatedEnvConfig:

@@ -113,7 +113,6 @@ class Seat(gym.Env):
     def _open(self, task: str) -> None:
         self._task = task
         env = self._env_fns[task]()
-        self._instruction: str = env.task_description
         self._record_steps = max(1, round(env.metadata["render_fps"] / RECORDED_FPS))
         self._simulation = env
         self._env = ChunkWrapper(env, self._chunk_steps)
@@ -128,6 +127,7 @@ class Seat(gym.Env):
             self._env.close()
             self._open(episode.task)
         self._observation, _ = self._env.reset(seed=episode.seed)
+        instruction = self._simulation.task_description
         self._ended = False
         self._frames = [self._picture()] if episode.record else None
         self._steps, self._stages, self._expert = 0, [], None
@@ -135,7 +135,7 @@ class Seat(gym.Env):
             self._expert = self._expert_fns[self._task]()
             self._expert.reset()
             self._note_stage(self._expert)
-        return self._observation, {"instruction": self._instruction}
+        return self._observation, {"instruction": instruction}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Run one chunk (n, A); an idle seat ignores it."""

@@ -289,7 +289,8 @@ class AlohaEnv(SceneEnv["_Simulation"]):
     def repaint_object(self, generator: np.random.Generator) -> None:
         """Give cube or peg another colour; `restore` undoes it."""
         model = self._running().model
-        physics.repaint(model, physics.object_joint(model, ROBOT_POSITIONS), generator)
+        body = model.jnt_bodyid[physics.object_joint(model, ROBOT_POSITIONS)]
+        physics.repaint(model, int(body), generator)
 
 
 class _Simulation:

@@ -184,7 +184,9 @@ class MetaworldEnv(SceneEnv["_Simulation"]):
     def repaint_object(self, generator: np.random.Generator) -> None:
         """Give the main object, or the handle, another colour; `restore` undoes it."""
         simulation = self._running()
-        physics.repaint(simulation.model, simulation.object_joint, generator)
+        physics.repaint(
+            simulation.model, int(simulation.model.jnt_bodyid[simulation.object_joint]), generator
+        )
 
 
 def _is_color(parts: tuple[float, ...]) -> bool:

@@ -75,12 +75,12 @@ def displace(
         data.qvel[velocity] = 0.0
 
 
-def repaint(model: mujoco.MjModel, joint: int, generator: np.random.Generator) -> None:
-    """Give all that hangs on a joint one colour, clearly another than it has."""
-    roots = {int(model.jnt_bodyid[joint])}
-    for body in range(model.nbody):  # parents come before their children
-        if model.body_parentid[body] in roots:
-            roots.add(body)
+def repaint(model: mujoco.MjModel, body: int, generator: np.random.Generator) -> None:
+    """Give a body and all that hangs on it one colour, clearly another than it has."""
+    roots = {body}
+    for child in range(model.nbody):  # parents come before their children
+        if model.body_parentid[child] in roots:
+            roots.add(child)
     geoms = np.flatnonzero(np.isin(model.geom_bodyid, list(roots)))
     present = model.geom_rgba[geoms, :3]
     others = [c for c in COLORS if np.linalg.norm(present - c, axis=1).min() >= CLEARLY_ANOTHER]

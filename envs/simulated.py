@@ -91,7 +91,7 @@ class SimulatedEnv(ChunkableEnv):
         self.width, self.height = settings.width, settings.height
         self.terminate_on_success = settings.terminate_on_success
         self.render_mode = settings.render_mode
-        self._max_episode_steps = settings.max_episode_steps
+        self._max_episode_steps = self.max_episode_steps = settings.max_episode_steps
         self._steps, self._is_over = 0, True
         picture = gym.spaces.Box(0, 255, (self.height, self.width, 3), np.uint8)
         pixels = gym.spaces.Dict({camera: picture for camera in self.cameras})

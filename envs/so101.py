@@ -1,46 +1,25 @@
-"""An SO-101-sized arm at a table: five joints and a gripper bring the gripper around a red cube.
+"""An SO-101-sized arm at a table: five joints and a gripper, and the tasks of `envs.tasks`.
 
-The arm is `assets/so101.xml`, the scene around it `assets/tabletop.xml`. A control step lasts 1/30 s, as
-LeRobot drives the arm. H, W picture size.
+H, W picture size; n things of a task, m of them movable, G numbers of its goal.
 """
 
 from typing import Any
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 
-from envs import physics, rendering
-from envs.rendering import FreeView, ModelView, Views
+from envs import rendering
 from envs.scene_env import SceneEnv
 from envs.simulated import Settings, Snapshot, check_owner
-from envs.so101_arm import ASSETS, HIGHEST, JOINTS, LOWEST, attach_arm, joint_numbers, joint_radians
+from envs.so101_arm import HIGHEST, JOINTS, LOWEST
+from envs.tabletop import FPS, VIEWS, World
+from envs.tasks import make_task
+from envs.tasks.task import Goal, Verdict
 
-TASKS = ("reach-cube",)
-INSTRUCTIONS = {"reach-cube": "bring the gripper around the red cube"}
-
-# The arm stands at the origin and works along +x. `front` faces it, `side` looks along +y, `top` down.
-VIEWS: Views = {
-    "front": FreeView(lookat=(0.17, 0.0, 0.06), distance=0.58, azimuth=-160.0, elevation=-35.0),
-    "side": FreeView(lookat=(0.17, 0.0, 0.06), distance=0.58, azimuth=110.0, elevation=-30.0),
-    "top": FreeView(lookat=(0.19, 0.0, 0.0), distance=0.62, azimuth=0.0, elevation=-89.0),
-    "wrist": ModelView(name="wrist"),
-}
-
-FPS = 30
-PHYSICS_STEPS = 20
-HOME = (0.0, -35.0, 45.0, 75.0, 0.0, 50.0)
-"""Where the arm starts, but for START_SPREAD: over the table, the gripper pointing down."""
-START_SPREAD = (10.0, 5.0, 5.0, 5.0, 10.0, 10.0)
-CUBE_LOW, CUBE_HIGH = (0.18, -0.11), (0.28, 0.11)
-"""Where the cube starts, and may be displaced to: x and y in metres."""
-CUBE_HEIGHT = 0.0125
-REACHED = 0.015
-"""How near its middle the point between the jaws has to come, in metres: the cube is then between them."""
 LARGEST_NUMBER = 1000.0
 
-ARM, CUBE = slice(0, 6), slice(6, 13)
-"""Of `SO101Env.privileged_state`: joints in radians; the cube's place and unit quaternion."""
+ARM = slice(0, 6)
+"""Of `SO101Env.privileged_state`: joints in radians."""
 
 
 def check_views(names: tuple[str, ...]) -> None:
@@ -48,27 +27,16 @@ def check_views(names: tuple[str, ...]) -> None:
     rendering.check_views(names, VIEWS)
 
 
-def load_model() -> mujoco.MjModel:
-    """Compile the table with the arm at its origin."""
-    scene = mujoco.MjSpec.from_file(str(ASSETS / "tabletop.xml"))
-    scene.option.timestep = 1.0 / (FPS * PHYSICS_STEPS)
-    attach_arm(scene)
-    return scene.compile()
-
-
-def closeness(distance: float) -> float:
-    """Reward for a distance in metres: 1 at the cube, about a quarter at 10 cm."""
-    return float(1.0 - np.tanh(distance / 0.1))
-
-
-class SO101Env(SceneEnv["_Simulation"]):
-    """One task. Cube and arm start elsewhere at each reset; a seed replays bit for bit.
+class SO101Env(SceneEnv[World]):
+    """One task. Things and arm start elsewhere at each reset; a seed replays bit for bit.
 
     Observation: "pixels", per camera (H, W, 3) uint8, and "agent_pos", (6,) float32: five joint angles in
     degrees and the gripper's opening from 0 (closed) to 100 (open). Action: (6,) float32, the targets of the
-    same numbers; what lies beyond a joint's range counts as its end. Reward: `closeness`. Every info holds
-    `is_success`, of that very step: the point between the jaws is at the cube. The simulation and its
-    renderer are made on first use, so that a new environment can be sent to another process.
+    same numbers; what lies beyond a joint's range counts as its end. Reward: the sum of the task's terms,
+    which an info has by name under `rewards`. Every info holds `is_success`, of that very step. A failure
+    that cannot be made good ends an episode. What is asked for, `task_description`, is drawn at each reset.
+    The simulation and its renderer are made on first use, so that a new environment can be sent to another
+    process.
     """
 
     views = VIEWS
@@ -87,7 +55,7 @@ class SO101Env(SceneEnv["_Simulation"]):
         cameras: tuple[str, ...] = ("front", "wrist"),
         width: int = 96,
         height: int = 96,
-        max_episode_steps: int = 150,
+        max_episode_steps: int | None = None,
         instruction: str | None = None,
         terminate_on_success: bool = True,
         shadows: bool = False,
@@ -95,23 +63,23 @@ class SO101Env(SceneEnv["_Simulation"]):
     ) -> None:
         """Describe the environment.
 
-        task: a name of TASKS; cameras: names of VIEWS; width, height: pixels; max_episode_steps: when an
-        episode is truncated; instruction: given instead of the task's own; terminate_on_success: whether the
-        first success ends the episode; shadows: full rendering quality, several times slower.
+        task: a name of `envs.tasks.TASKS`; cameras: names of VIEWS; width, height: pixels; max_episode_steps:
+        when an episode is truncated, the task's own number if None; instruction: given instead of the task's
+        own; terminate_on_success: whether the first success ends the episode; shadows: full rendering
+        quality, several times slower.
 
         Raises:
             ValueError: a value that cannot be used; one line.
         """
-        if task not in TASKS:
-            raise ValueError(f"task {task!r}: expected one of {', '.join(TASKS)}")
+        self._task = make_task(task)
         check_views(tuple(cameras))
         settings = Settings(
             task=task,
-            instruction=instruction or INSTRUCTIONS[task],
+            instruction=instruction or "",
             cameras=tuple(cameras),
             width=width,
             height=height,
-            max_episode_steps=max_episode_steps,
+            max_episode_steps=self._task.steps if max_episode_steps is None else max_episode_steps,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
         )
@@ -119,9 +87,11 @@ class SO101Env(SceneEnv["_Simulation"]):
         super().__init__(settings, joints, shadows=shadows)
         low, high = np.array(LOWEST, np.float32), np.array(HIGHEST, np.float32)
         self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
+        self._instruction = instruction
+        self._goal = Goal(instruction="", numbers=np.empty(0))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
-        """Start an episode whose cube and arm come from the seed, and render."""
+        """Start an episode drawn from the seed, and render."""
         info = self.restart(seed=seed)
         return self.observe(), info
 
@@ -129,8 +99,11 @@ class SO101Env(SceneEnv["_Simulation"]):
         """Start an episode without rendering; returns info."""
         super().reset(seed=seed)
         if self._simulation is None:
-            self._simulation = _Simulation()
+            self._simulation = self._task.make_world()
         self._simulation.reset(self.np_random)
+        self._goal = self._task.begin(self._simulation, self.np_random)
+        self._simulation.refresh()
+        self.task_description = self._instruction or self._goal.instruction
         self._steps, self._is_over = 0, False
         return {"is_success": False}
 
@@ -147,29 +120,31 @@ class SO101Env(SceneEnv["_Simulation"]):
         if targets.shape != (6,) or not np.isfinite(targets).all():
             raise ValueError(f"action {action!r}: expected 6 finite numbers")
         self._simulation.step(targets)
-        distance = self._simulation.distance()
-        is_success = distance <= REACHED
-        terminated, truncated = self._count_step(is_success)
-        return closeness(distance), terminated, truncated, {"is_success": is_success}
+        verdict = self._task.judge(self._simulation, self._goal, self._steps + 1)
+        terms = self._task.rewards(self._simulation, self._goal)
+        is_success = verdict is Verdict.SUCCESS
+        terminated, truncated = self._count_step(is_success, is_broken=verdict is Verdict.FAILURE)
+        return sum(terms.values()), terminated, truncated, {"is_success": is_success, "rewards": terms}
 
     def observe(self) -> dict[str, Any]:
         """Render every camera and read the joints."""
         return {"pixels": self._pictures(), "agent_pos": self._running().numbers().astype(np.float32)}
 
     def privileged_state(self) -> np.ndarray:
-        """Return the simulator's own state, (25,) float64.
+        """Return the simulator's own state, (6 + 7 n + G + 6 + 6 m,) float64.
 
-        Joints (6) in radians, the cube's place (3) and unit quaternion (4), then the rates of the joints (6)
-        and of the cube (3 + 3).
+        Joints (6) in radians, each thing's place (3) and unit quaternion (4), the goal's numbers (G), then
+        the rates of the joints (6) and of the movable things (3 + 3).
         """
-        return self._running().state()
+        world = self._running()
+        return np.concatenate([world.poses(), self._goal.numbers, world.rates()])
 
     def snapshot(self) -> Snapshot:
         """Return all that the rest of the episode depends on. RuntimeError before the first reset."""
-        simulation = self._running()
+        world = self._running()
         return Snapshot(
-            simulation=simulation,
-            state=simulation.save(),
+            simulation=world,
+            state=(world.save(), self._goal.instruction, self._goal.numbers.copy()),
             generator=self.np_random.bit_generator.state,
             steps=self._steps,
             is_over=self._is_over,
@@ -177,84 +152,26 @@ class SO101Env(SceneEnv["_Simulation"]):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this very environment. ValueError for one of another."""
-        simulation = self._running()
-        check_owner(snapshot, simulation)
-        simulation.load(snapshot.state)
+        world = self._running()
+        check_owner(snapshot, world)
+        saved, instruction, numbers = snapshot.state
+        world.load(saved)
+        self._goal = Goal(instruction=instruction, numbers=numbers.copy())
+        self.task_description = self._instruction or instruction
         self.np_random.bit_generator.state = snapshot.generator
         self._steps, self._is_over = snapshot.steps, snapshot.is_over
 
     def landmarks(self) -> dict[str, np.ndarray]:
-        """Return positions (3,) in metres of the point between the jaws, `gripper`, and of `cube`."""
-        data = self._running().data
-        return {"gripper": data.site("pinch").xpos.copy(), "cube": data.body("cube").xpos.copy()}
+        """Return positions (3,) in metres of the point between the jaws, `gripper`, and of each thing."""
+        world = self._running()
+        return {"gripper": world.pinch(), **{name: world.position(name) for name in world.names}}
 
     def displace_object(self, generator: np.random.Generator) -> None:
-        """Move the cube at once; `restore` undoes it."""
-        simulation = self._running()
-        physics.displace(simulation.model, simulation.data, simulation.cube, generator, CUBE_LOW, CUBE_HIGH)
-        simulation.refresh()
+        """Move the task's first thing at once; `restore` undoes it."""
+        world = self._running()
+        world.displace(world.names[0], generator)
 
     def repaint_object(self, generator: np.random.Generator) -> None:
-        """Give the cube another colour; `restore` undoes it."""
-        simulation = self._running()
-        physics.repaint(simulation.model, simulation.cube, generator)
-
-
-class _Simulation:
-    """The scene, stepped; after every change, places are those of the present state."""
-
-    def __init__(self) -> None:
-        self.model = load_model()
-        self.data = mujoco.MjData(self.model)
-        self.cube = self.model.joint("cube").id
-        joints = [self.model.joint(name).id for name in ("cube", *JOINTS)]
-        cube, *arm = self.model.jnt_qposadr[joints]
-        cube_rate, *arm_rates = self.model.jnt_dofadr[joints]
-        self._arm = np.array(arm)
-        self._positions = np.array([*arm, *range(cube, cube + 7)])
-        self._rates = np.array([*arm_rates, *range(cube_rate, cube_rate + 6)])
-
-    def reset(self, generator: np.random.Generator) -> None:
-        """Put arm and cube where the generator says."""
-        mujoco.mj_resetData(self.model, self.data)
-        joints = joint_radians(HOME + generator.uniform(-1.0, 1.0, 6) * START_SPREAD)
-        place, yaw = generator.uniform(CUBE_LOW, CUBE_HIGH), generator.uniform(-np.pi / 4, np.pi / 4)
-        cube = (*place, CUBE_HEIGHT, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
-        self.data.qpos[self._positions] = np.concatenate([joints, cube])
-        self.data.ctrl[:] = joints
-        self.refresh()
-
-    def step(self, action: np.ndarray) -> None:
-        """Simulate one control step."""
-        self.data.ctrl[:] = joint_radians(action)
-        mujoco.mj_step(self.model, self.data, PHYSICS_STEPS)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Bring what is seen up to date with the state."""
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_comPos(self.model, self.data)
-        mujoco.mj_camlight(self.model, self.data)
-
-    def numbers(self) -> np.ndarray:
-        """Return the joints in degrees and the gripper in per cent, (6,)."""
-        return joint_numbers(self.data.qpos[self._arm])
-
-    def state(self) -> np.ndarray:
-        """Return positions and rates of arm and cube, (25,)."""
-        return np.concatenate([self.data.qpos[self._positions], self.data.qvel[self._rates]])
-
-    def distance(self) -> float:
-        """Return how far the point between the jaws is from the cube's middle, in metres."""
-        return float(np.linalg.norm(self.data.site("pinch").xpos - self.data.body("cube").xpos))
-
-    def save(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the state of the physics, and colours."""
-        return physics.save(self.model, self.data), self.model.geom_rgba.copy()
-
-    def load(self, saved: tuple[np.ndarray, np.ndarray]) -> None:
-        """Go back to what `save` returned."""
-        state, colors = saved
-        physics.load(self.model, self.data, state)
-        self.model.geom_rgba[:] = colors
-        self.refresh()
+        """Give the task's first thing another colour; `restore` undoes it."""
+        world = self._running()
+        world.repaint(world.names[0], generator)

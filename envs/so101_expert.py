@@ -1,87 +1,86 @@
-"""The scripted expert of the SO-101's task: it brings the open jaws around the cube, from above.
+"""The scripted expert of the SO-101's tasks: it does what the task says comes next, at an arm's pace.
 
 It sees the simulator's state. Metres and degrees.
 """
 
-import mujoco
+import zlib
+
 import numpy as np
 
-from envs.so101 import ARM, CUBE, HOME, TASKS
-from envs.so101_arm import HIGHEST, LOWEST, Kinematics, joint_numbers
+from envs.so101_arm import HIGHEST, LOWEST, Kinematics
+from envs.tabletop import HOME
+from envs.tasks import make_task
+from envs.tasks.task import Move, Sight, Task
 
-OPENING = 55.0
-"""Of the gripper, per cent: the cube fits between the jaws with room on both sides."""
-INSIDE = 0.006
-"""How far above the cube's middle the jaws stop, so that they keep off the table."""
-OVER, TOLERANCE, BACK_OFF = 0.05, 0.006, 4.0
-"""The gripper stays this far above until it is over the cube: BACK_OFF for every metre beyond TOLERANCE."""
-FASTEST, RAMP, SHARE = 3.0, 0.5, 0.2
-"""Degrees per step, how much faster from one step to the next, and the part left that one takes."""
-LARGEST_LEAD = 8.0
-"""How far targets run ahead of an arm that is held back."""
+RAMP, SHARE = 0.5, 0.2
+"""Degrees per step by which it is faster from one step to the next, and the part left that one step takes."""
 
 
 class SO101Expert:
-    """Goes over the cube and down. It remembers the last target; all else follows from the state."""
+    """Follows a task's moves. It remembers the last target and how the episode began; all else is state."""
 
-    stages = ("move the gripper over the cube", "lower the gripper around the cube")
-
-    def __init__(self) -> None:
-        """Compile the arm that it computes with."""
+    def __init__(self, task: Task, *, is_blind: bool = False) -> None:
+        """Compile the arm that it computes with. is_blind: it lacks the information the task is about."""
         self._arm = Kinematics()
+        self._task, self._is_blind = task, is_blind
         self.reset()
 
     def reset(self) -> None:
         """Begin an episode."""
         self._target: np.ndarray | None = None
         self._step = 0.0
+        self._guess: int | None = None
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return the action, (6,) float32 within the action space, for a `SO101Env.privileged_state`."""
-        numbers = joint_numbers(state[ARM])
-        place = state[CUBE][:3].copy()
-        place[2] += INSIDE + np.clip(BACK_OFF * self._beside(state), 0.0, OVER)
-        goal = self._arm.joints(place, _grip(state[CUBE], numbers[0]), near=np.array(HOME))
-        goal[5] = OPENING
+        sight = self._sight(state)
+        move, numbers = self._task.next_move(sight), sight.joints
+        rotation = grip(_facing(move, numbers[0]))
+        goal = self._arm.joints(move.place, rotation, near=np.array(HOME))
+        goal[5] = move.opening
         target = numbers if self._target is None else self._target
-        target = numbers + np.clip(target - numbers, -LARGEST_LEAD, LARGEST_LEAD)
+        target = numbers + np.clip(target - numbers, -move.lead, move.lead)
         way = goal - target
         longest = max(np.abs(way).max(), 1e-9)
-        self._step = min(self._step + RAMP, FASTEST, SHARE * longest)
+        self._step = min(self._step + RAMP, move.fastest, SHARE * longest)
         self._target = target = np.clip(target + way * (self._step / longest), LOWEST, HIGHEST)
         return target.astype(np.float32)
 
     def stage(self, state: np.ndarray) -> str:
         """Return the sub-goal that `act` pursues, in plain English."""
-        return self.stages[int(self._beside(state) <= 0.0)]
+        return self._task.next_move(self._sight(state)).what
 
-    def _beside(self, state: np.ndarray) -> float:
-        """Return how far, beyond TOLERANCE, the gripper is from the line that stands on the cube."""
-        pinch, _ = self._arm.pinch(joint_numbers(state[ARM]))
-        return float(np.linalg.norm((pinch - state[CUBE][:3])[:2])) - TOLERANCE
+    def _sight(self, state: np.ndarray) -> Sight:
+        sight = self._task.sight(state, self._arm)
+        if not self._is_blind:
+            return sight
+        if self._guess is None:
+            self._guess = zlib.crc32(state.tobytes())
+        return self._task.blind(sight, np.random.default_rng(self._guess))
 
 
-def _grip(cube: np.ndarray, pan: float) -> np.ndarray:
-    """Return the rotation (3, 3) of a gripper that reaches down and whose jaws face two sides of the cube.
+def _facing(move: Move, pan: float) -> float:
+    """Return the angle of the gripper about the vertical, radians, that turns the wrist least.
 
-    cube: (7,) place and quaternion; pan: of the arm, degrees. The one of four that turns the wrist least.
+    pan: of the arm, degrees.
     """
-    matrix = np.empty(9)
-    mujoco.mju_quat2Mat(matrix, cube[3:])
-    side = np.arctan2(matrix[3], matrix[0])
     outwards = -np.deg2rad(pan)
-    yaw = outwards + (side - outwards + np.pi / 4) % (np.pi / 2) - np.pi / 4
+    if move.facing is None:
+        return outwards
+    return outwards + (move.facing - outwards + np.pi / 4) % (np.pi / 2) - np.pi / 4
+
+
+def grip(yaw: float) -> np.ndarray:
+    """Return the rotation (3, 3) of a gripper that reaches down, turned by an angle about the vertical."""
     return np.array(
         ((0.0, -np.sin(yaw), np.cos(yaw)), (0.0, np.cos(yaw), np.sin(yaw)), (-1.0, 0.0, 0.0)),
     )
 
 
-def make_expert(task: str) -> SO101Expert:
-    """Return the scripted expert of a task of TASKS.
+def make_expert(task: str, *, is_blind: bool = False) -> SO101Expert:
+    """Return the scripted expert of a task of `envs.tasks.TASKS`.
 
     Raises:
         ValueError: another name.
     """
-    if task not in TASKS:
-        raise ValueError(f"task {task!r}: expected one of {', '.join(TASKS)}")
-    return SO101Expert()
+    return SO101Expert(make_task(task), is_blind=is_blind)

@@ -22,7 +22,7 @@ SIMULATORS = {
     "metaworld": (LONG_METAWORLD, metaworld_experts.make_expert, MT50),
     "aloha": (aloha.AlohaEnv, aloha_experts.make_expert, aloha.TASKS),
     "pusht": (pusht.PushTEnv, pusht_expert.make_expert, pusht.TASKS),
-    "so101": (so101.SO101Env, so101_expert.make_expert, so101.TASKS),
+    "so101": (so101.SO101Env, so101_expert.make_expert, ("reach-cube",)),
 }
 ROW = "{task:25}{successes:7}/{episodes} {wilson_low:9.0%}-{wilson_high:4.0%} {median_steps:9} {within_200:9}"
 

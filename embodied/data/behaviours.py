@@ -302,13 +302,13 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
         for camera, picture in observation["pixels"].items():
             pixels[camera].append(picture)
         executed, action = act(expert, state, noise)
-        reward, _, truncated, info = env.advance(executed)
+        reward, terminated, truncated, info = env.advance(executed)
         frames.append((observation["agent_pos"], action, reward, info["is_success"]))
         if remaining is None and info["is_success"]:
             remaining = FRAMES_AFTER_SUCCESS + 1
         if remaining is not None:
             remaining -= 1
-        if truncated or remaining == 0:
+        if terminated or truncated or remaining == 0:
             break
         observation = env.observe()
     states, actions, rewards, successes = zip(*frames, strict=True)

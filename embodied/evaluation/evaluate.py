@@ -179,7 +179,8 @@ def run_floor(
 ) -> list[EpisodeResult]:
     """Roll one of FLOORS out, without films."""
     unrecorded = [dataclasses.replace(episode, record=False) for episode in episodes]
-    agent = FLOORS[name](env.episode_length, env.env_fn(env.tasks[0])().actions_are_targets)
+    longest = max(env.length(task) for task in env.tasks)
+    agent = FLOORS[name](longest, env.env_fn(env.tasks[0])().actions_are_targets)
     return run_agent(agent, env, unrecorded, num_envs=num_envs, description=name, finished=finished)
 
 

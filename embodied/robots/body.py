@@ -45,9 +45,9 @@ class BodyConfig:
 
 def _so101(task: str | None, **arguments: Any) -> SimulatedEnv:
     use_renderer()
-    from envs.so101 import TASKS, SO101Env
+    from envs.so101 import SO101Env
 
-    return SO101Env(task or TASKS[0], **arguments)
+    return SO101Env(task or "reach-cube", **arguments)
 
 
 def _aloha(task: str | None, **arguments: Any) -> SimulatedEnv:

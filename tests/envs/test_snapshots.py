@@ -17,7 +17,7 @@ from envs.pusht import PushTEnv
 from envs.pusht_expert import PushTExpert
 from envs.simulated import Expert, SimulatedEnv
 from envs.so101 import SO101Env
-from envs.so101_expert import SO101Expert
+from envs.so101_expert import make_expert as make_so101_expert
 
 Make = Callable[..., SimulatedEnv]
 
@@ -26,7 +26,7 @@ CASES: dict[str, tuple[Make, Callable[[], Expert]]] = {
     "reach-pushed": (partial(MetaworldEnv, "reach", pushed=True), partial(make_metaworld_expert, "reach")),
     **{task: (partial(AlohaEnv, task), partial(make_aloha_expert, task)) for task in ALOHA_TASKS},
     "push-t": (PushTEnv, PushTExpert),
-    "reach-cube": (SO101Env, SO101Expert),
+    "reach-cube": (SO101Env, lambda: make_so101_expert("reach-cube")),
 }
 SLOW = {task for task in MT50 if task not in MT10}
 every_case = pytest.mark.parametrize(

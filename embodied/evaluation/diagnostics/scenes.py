@@ -49,7 +49,7 @@ class Stage:
     """The environment of one task, its expert, and who else can act in it."""
 
     def __init__(self, config: SimulatedEnvConfig, task: str, policy: Agent | None = None) -> None:
-        self.task, self.length = task, config.episode_length
+        self.task, self.length = task, config.length(task)
         self.env: SimulatedEnv = config.env_fn(task, terminate_on_success=False)()
         self._expert: Expert = config.expert_fn(task)()
         self._policy = policy

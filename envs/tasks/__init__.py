@@ -1,0 +1,49 @@
+"""The tasks of the SO-101-sized arm, by name.
+
+An ability is a family of tasks in which that ability is necessary: three levels of difficulty, each in a
+split to learn from and one held out.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from envs.tasks.reach_cube import ReachCube
+from envs.tasks.task import Task
+
+ABILITIES: dict[str, Callable[[int, bool], Task]] = {}
+"""What makes each ability's task of a level (1 to 3), held out or not."""
+LEVELS = (1, 2, 3)
+HELD_OUT = "-held-out"
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "reach-cube": ReachCube,
+    **{
+        f"{ability}-{level}{split}": partial(make, level, split == HELD_OUT)
+        for ability, make in ABILITIES.items()
+        for split in ("", HELD_OUT)
+        for level in LEVELS
+    },
+}
+"""What makes each task."""
+
+
+def _of(abilities: tuple[str, ...], split: str) -> tuple[str, ...]:
+    return tuple(f"{ability}-{level}{split}" for ability in abilities for level in LEVELS)
+
+
+TASK_SETS: dict[str, tuple[str, ...]] = {
+    name + split: _of(abilities, split)
+    for split in ("", HELD_OUT)
+    for name, abilities in [
+        ("abilities", tuple(ABILITIES)),
+        *((ability, (ability,)) for ability in ABILITIES),
+    ]
+}
+"""What several tasks can be called at once: `memory` to learn from, `memory-held-out`, `abilities` for all."""
+
+
+def make_task(name: str) -> Task:
+    """Return a task of TASKS. ValueError, naming them, for another name."""
+    if name not in TASKS:
+        raise ValueError(f"task {name!r}: expected one of {', '.join(TASKS)}")
+    return TASKS[name]()
