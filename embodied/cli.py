@@ -284,20 +284,29 @@ def _config_class(verb: Verb) -> type:
     return getattr(importlib.import_module(module or "embodied.config"), name)
 
 
+def _choice_defaults(values: Mapping[str, str | None]) -> Mapping[str, str]:
+    """CHOICE_DEFAULTS, but for the simulator: the one that has the tasks which are named."""
+    task, plugin = values.get("env.task"), sys.modules.get(OURS)
+    if task is None or plugin is None:
+        return CHOICE_DEFAULTS
+    return {**CHOICE_DEFAULTS, "env": plugin.simulator_type(task)}
+
+
 def _parse(verb: Verb, args: Sequence[str]) -> Any:
     config_class = _config_class(verb)
-    if verb.overrides is None:
-        return parse_flags(config_class, args, choice_defaults=CHOICE_DEFAULTS)
-    group = f"{verb.overrides}."
     values = split_args(args)
-    flags = list_flags(config_class, values, choice_defaults=CHOICE_DEFAULTS, is_whole=False)
+    defaults = _choice_defaults(values)
+    if verb.overrides is None:
+        return parse_flags(config_class, args, choice_defaults=defaults)
+    group = f"{verb.overrides}."
+    flags = list_flags(config_class, values, choice_defaults=defaults, is_whole=False)
     known = {flag.name for flag in flags}
     own, handed_on = [], []
     for name, value in values.items():
         is_own = not name.startswith(group) or name in known
         text = "" if value is None else f"={value}"
         (own if is_own else handed_on).append(f"--{name if is_own else name.removeprefix(group)}{text}")
-    config = parse_flags(config_class, own, choice_defaults=CHOICE_DEFAULTS)
+    config = parse_flags(config_class, own, choice_defaults=defaults)
     return dataclasses.replace(config, **{f"{verb.overrides}_overrides": handed_on})
 
 
@@ -365,8 +374,8 @@ def _overview() -> str:
 
 
 def _help(name: str, verb: Verb, args: Sequence[str]) -> str:
-    values = split_args(args)
-    flags = list_flags(_config_class(verb), values, choice_defaults=CHOICE_DEFAULTS, is_whole=False)
+    config_class, values = _config_class(verb), split_args(args)
+    flags = list_flags(config_class, values, choice_defaults=_choice_defaults(values), is_whole=False)
     flags = [flag for flag in flags if not flag.name.endswith("_overrides")]
     word = f" {verb.word.partition('.')[0].upper()}" if verb.word else ""
     sections = [f"usage: embodied {name}{word} [--flag=value ...]\n\n{verb.summary}"]

@@ -263,6 +263,24 @@ class EmbodiedSO101Env(SimulatedEnvConfig):
         return _select(",".join(names), (*TASKS, *TASK_SETS))
 
 
+def simulator_type(task: str) -> str:
+    """Return the `--env.type` that has the tasks which `--env.task` names; Meta-World's if none has."""
+    try:
+        parse_tasks(task)
+    except ValueError:
+        for name, choice in EnvConfig.get_known_choices().items():
+            if issubclass(choice, SimulatedEnvConfig) and _has(choice, task):
+                return name
+    return "embodied_metaworld"
+
+
+def _has(choice: type[SimulatedEnvConfig], task: str) -> bool:
+    try:
+        return bool(choice(task=task))
+    except ValueError:
+        return False
+
+
 def require_simulated(env: EnvConfig) -> SimulatedEnvConfig:
     """Return `env` if it is one of ours; raise UserError, naming those, if not."""
     if not isinstance(env, SimulatedEnvConfig):

@@ -93,7 +93,7 @@ def put(sight: Sight, name: str, place: np.ndarray, what: str, where: str) -> Mo
     aside = float(np.linalg.norm((sight.pinch - grip)[:2]))
     if aside < THERE and sight.place(name)[2] < place[2] + THERE:
         return leave(sight, f"let go of {what}")
-    goal = grip + (0.0, 0.0, float(np.clip(BACK_OFF * (aside - TOLERANCE), 0.0, OVER)))
+    goal = above(grip, float(np.clip(BACK_OFF * (aside - TOLERANCE), 0.0, OVER)))
     if aside > THERE and sight.pinch[2] < place[2] + CLEAR:
         goal[:2] = sight.pinch[:2]
         goal[2] = place[2] + OVER

@@ -11,7 +11,7 @@ from lerobot.envs.utils import close_envs, env_to_policy_features
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from embodied.errors import UserError
-from embodied.lerobot_plugin import EmbodiedMetaworldEnv
+from embodied.lerobot_plugin import EmbodiedMetaworldEnv, simulator_type
 from envs.metaworld_tasks import MT50
 from tests.fake_envs import PointEnvConfig
 
@@ -109,3 +109,18 @@ def test_lerobot_steps_our_environment_and_reads_what_it_needs() -> None:
     *_, info = vector.step(np.zeros((1, 4), np.float32))
     assert info["is_success"].tolist() == [False]
     close_envs(envs)
+
+
+@pytest.mark.parametrize(
+    ("task", "simulator"),
+    [
+        ("mt10", "embodied_metaworld"),
+        ("push,reach", "embodied_metaworld"),
+        ("reach-cube", "embodied_so101"),
+        ("insertion", "embodied_aloha"),
+        ("push-t", "embodied_pusht"),
+        ("no-such-task", "embodied_metaworld"),
+    ],
+)
+def test_the_tasks_tell_their_simulator(task: str, simulator: str) -> None:
+    assert simulator_type(task) == simulator

@@ -59,8 +59,8 @@ EXPERT = "expert"
 
 def run_expert(env: SimulatedEnv, expert: Expert, episode: Episode) -> EpisodeResult:
     """One episode of the task's scripted expert, in an environment of that task."""
-    result = EpisodeResult(episode=episode, instruction=env.task_description)
     env.restart(seed=episode.seed)
+    result = EpisodeResult(episode=episode, instruction=env.task_description)
     expert.reset()
     is_over = False
     while not is_over:

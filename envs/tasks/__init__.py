@@ -39,7 +39,7 @@ TASK_SETS: dict[str, tuple[str, ...]] = {
         *((ability, (ability,)) for ability in ABILITIES),
     ]
 }
-"""What several tasks can be called at once: `memory` to learn from, `memory-held-out`, `abilities` for all."""
+"""What several tasks can be called at once: `memory` to learn from, `memory-held-out`; `abilities`: all."""
 
 
 def make_task(name: str) -> Task:
