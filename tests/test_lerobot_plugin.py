@@ -119,7 +119,6 @@ def test_lerobot_steps_our_environment_and_reads_what_it_needs() -> None:
         ("reach-cube", "embodied_so101"),
         ("insertion", "embodied_aloha"),
         ("push-t", "embodied_pusht"),
-        ("no-such-task", "embodied_metaworld"),
     ],
 )
 def test_the_tasks_tell_their_simulator(task: str, simulator: str) -> None:
