@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.tasks.task import Move, Sight
 
-OPEN, CLOSED, RELEASE = 55.0, 0.0, 60.0
+OPEN, CLOSED, RELEASE = 44.0, 0.0, 50.0
 """Openings of the gripper, per cent."""
 INSIDE = 0.006
 """How far above the middle of a thing the jaws stop, so that they keep off the table."""
@@ -15,7 +15,7 @@ OVER, TOLERANCE, BACK_OFF = 0.05, 0.006, 4.0
 """The gripper stays this far above until it is over the place: BACK_OFF for every metre beyond TOLERANCE."""
 GRIPPED = 0.016
 """A thing whose middle is so near the point between closing jaws, when they move no more, is held."""
-HOLDING, STILL = 45.0, 0.3
+HOLDING, STILL = 36.0, 0.3
 """Jaws that are open by less than so many per cent, and turn slower than so many radians per second, have
 closed on a thing."""
 THERE = 0.008

@@ -47,6 +47,21 @@ CHANGEABLE = (
 """What of the model an episode may change; a reset sets it back."""
 
 
+def scatter(
+    generator: np.random.Generator,
+    count: int,
+    apart: float,
+    low: tuple[float, float] = LOW,
+    high: tuple[float, float] = HIGH,
+) -> np.ndarray:
+    """Return places, (count, 2), x and y in metres, each at least so far from every other."""
+    while True:
+        places = generator.uniform(low, high, (count, 2))
+        ways = np.linalg.norm(places[:, None] - places[None], axis=-1)
+        if np.all(ways[~np.eye(count, dtype=bool)] >= apart):
+            return places
+
+
 class World:
     """Arm and things, stepped; after every change, places are those of the present state.
 

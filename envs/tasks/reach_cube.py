@@ -8,6 +8,8 @@ from envs.tasks.task import Goal, Move, Sight, Task, Verdict
 from envs.things import COLORS, Thing
 
 CUBE_SIZE = 0.0125
+OPENING = 55.0
+"""Of the gripper, per cent: the cube fits between the jaws with room on both sides."""
 REACHED = 0.015
 """How near its middle the point between the jaws has to come, in metres: the cube is then between them."""
 
@@ -44,7 +46,7 @@ class ReachCube(Task):
         is_over = skills.beside(sight, cube) <= 0.0
         what = "lower the gripper around the cube" if is_over else "move the gripper over the cube"
         place, facing = skills.above(cube, skills.INSIDE), skills.yaw(sight.poses["cube"])
-        return skills.go(sight, place, what, opening=skills.OPEN, facing=facing)
+        return skills.go(sight, place, what, opening=OPENING, facing=facing)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
         """Believe the cube to be anywhere within reach."""

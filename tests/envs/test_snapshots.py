@@ -26,7 +26,10 @@ CASES: dict[str, tuple[Make, Callable[[], Expert]]] = {
     "reach-pushed": (partial(MetaworldEnv, "reach", pushed=True), partial(make_metaworld_expert, "reach")),
     **{task: (partial(AlohaEnv, task), partial(make_aloha_expert, task)) for task in ALOHA_TASKS},
     "push-t": (PushTEnv, PushTExpert),
-    "reach-cube": (SO101Env, lambda: make_so101_expert("reach-cube")),
+    **{
+        task: (partial(SO101Env, task), partial(make_so101_expert, task))
+        for task in ("reach-cube", "memory-3", "reasoning-3")
+    },
 }
 SLOW = {task for task in MT50 if task not in MT10}
 every_case = pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from embodied.evaluation.necessity import outcomes
+from envs.skills import above
+from envs.so101 import SO101Env
+from envs.tasks.reasoning import ANSWER, HUES, RELATIONS, SHAPES, WHERE
+
+LEVELS = (1, 2, 3)
+EPISODES = 30
+
+
+def instructions(task: str, count: int = 250) -> set[str]:
+    env, found = SO101Env(task), set()
+    for seed in range(count):
+        env.restart(seed=seed)
+        found.add(env.task_description)
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_splits_share_every_word_and_no_sentence(level: int) -> None:
+    known, held_out = (instructions(f"reasoning-{level}{split}") for split in ("", "-held-out"))
+    assert not known & held_out
+    words = [{word.strip(",:") for text in texts for word in text.split()} for texts in (known, held_out)]
+    assert words[1] <= words[0]
+    assert set(HUES) <= words[0]
+
+
+def test_the_relation_is_the_robots_own() -> None:
+    env = SO101Env("reasoning-1")
+    for seed in range(60):
+        env.restart(seed=seed)
+        world, text = env._running(), env.task_description
+        relation = next(relation for relation in RELATIONS if relation in text)
+        pin = world.names[2 + int(env._goal.numbers[ANSWER])]
+        way = world.position(pin)[:2] - world.position("this cube")[:2]
+        np.testing.assert_allclose(way, RELATIONS[relation], atol=1e-9)
+    assert RELATIONS["left of"][1] > 0
+    assert RELATIONS["behind"][0] > 0
+
+
+def test_what_is_meant_is_all_that_the_words_leave() -> None:
+    env = SO101Env("reasoning-2")
+    for seed in range(60):
+        env.restart(seed=seed)
+        world, words = env._running(), env.task_description.replace(",", "").split()
+        shape, hue = (next(word for word in words if word in known) for known in (SHAPES, HUES))
+        seen = [name for name in world.names if world.position(name)[2] > 0]
+        assert len(seen) == 4
+        this_hue = {name: name.startswith("this") for name in seen}
+        is_shape = {name: name.endswith(shape) for name in seen}
+        if words[2] == shape:
+            meant = [name for name in seen if is_shape[name] and not this_hue[name]]
+        else:
+            meant = [name for name in seen if this_hue[name] and not is_shape[name]]
+        assert meant == [world.names[int(env._goal.numbers[ANSWER])]], (words, hue)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_who_is_meant_is_spread_over_all_candidates(level: int) -> None:
+    env, answers = SO101Env(f"reasoning-{level}"), []
+    for seed in range(200):
+        env.restart(seed=seed)
+        answers.append((env._goal.numbers[ANSWER], env._running().position(env._running().names[0])[1] > 0))
+    counts = {answer: answers.count(answer) for answer in set(answers)}
+    assert max(counts.values()) < 0.5 * len(answers)
+
+
+def test_a_wrong_thing_that_is_moved_ends_the_episode() -> None:
+    env = SO101Env("reasoning-3")
+    env.restart(seed=1)
+    world = env._running()
+    wrong = next(name for i, name in enumerate(world.names[:4]) if i != env._goal.numbers[ANSWER])
+    world.place(wrong, (0.34, 0.1, 0.0125))
+    _, terminated, _, info = env.advance(world.numbers())
+    assert (terminated, info["is_success"]) == (True, False)
+
+
+@pytest.mark.parametrize(("plate", "is_success"), [("this plate", True), ("other plate", False)])
+def test_the_plate_decides_once_the_thing_is_let_go(plate: str, is_success: bool) -> None:
+    env = SO101Env("reasoning-3")
+    env.restart(seed=1)
+    world = env._running()
+    assert env._goal.numbers[WHERE] == 0
+    world.place(world.names[int(env._goal.numbers[ANSWER])], above(world.position(plate), 0.0135))
+    _, terminated, _, info = env.advance(world.numbers())
+    assert (terminated, info["is_success"]) == (True, is_success)
+
+
+@pytest.mark.parametrize("split", ["", "-held-out"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_only_who_hears_the_instruction_succeeds(level: int, split: str) -> None:
+    task = f"reasoning-{level}{split}"
+    assert outcomes((task, "expert", range(EPISODES))).count("1") >= EPISODES - 3
+    assert outcomes((task, "blind", range(EPISODES))).count("1") <= EPISODES // 2
+
+
+@pytest.mark.render
+def test_the_named_color_is_in_the_picture() -> None:
+    env = SO101Env("reasoning-2", cameras=("top",))
+    pixels = env.reset(seed=0)[0]["pixels"]["top"].astype(int)
+    colorful = np.ptp(pixels, axis=-1) > 60
+    assert 80 < colorful.sum() < 3000
+    env.close()
