@@ -19,6 +19,8 @@ import numpy as np
 from envs.meshes import simplify_meshes
 
 HIDDEN_GROUP = 5
+FOLLOWED = ("geom_rgba", "light_diffuse")
+"""What of a model may change between two pictures; where lights and cameras are is part of the state."""
 # 8 mm at 96 pixels: the footprint of one pixel at the distance of the corner view.
 CELL_METRES_TIMES_PIXELS = 0.77
 
@@ -131,7 +133,7 @@ class SceneRenderer:
         views: Views = VIEWS,
         shadows: bool = False,
     ) -> None:
-        """Copy and upload the model, which stays as it is; later changes of its geoms' colours are drawn.
+        """Copy and upload the model, which stays as it is; later changes of FOLLOWED are drawn.
 
         views: what it can be seen from; shadows: the model's own quality, with shadows, reflections, smooth
         edges and all triangles; some ten times slower.
@@ -162,7 +164,8 @@ class SceneRenderer:
         if name not in self._cameras:
             self._cameras[name] = _make_camera(self._model, view)
         camera = self._cameras[name]
-        self._model.geom_rgba[:] = self._source.geom_rgba
+        for part in FOLLOWED:
+            getattr(self._model, part)[:] = getattr(self._source, part)
         mujoco.mjv_updateCamera(self._model, data, camera, self._scene)
         self._model.geom_group[:] = np.where(self._out_of_view(data), HIDDEN_GROUP, self._groups)
         everything = mujoco.mjtCatBit.mjCAT_ALL

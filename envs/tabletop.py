@@ -19,7 +19,8 @@ FREE_VIEWS = {
     "side": FreeView(lookat=(0.17, 0.0, 0.06), distance=0.58, azimuth=110.0, elevation=-30.0),
     "top": FreeView(lookat=(0.19, 0.0, 0.0), distance=0.62, azimuth=0.0, elevation=-89.0),
 }
-VIEWS: Views = {**FREE_VIEWS, "wrist": ModelView(name="wrist")}
+VIEWS: Views = {name: ModelView(name=name) for name in (*FREE_VIEWS, "wrist")}
+"""All are cameras of the scene, so that an episode can shift one."""
 
 FPS = 30
 PHYSICS_STEPS = 20
@@ -47,6 +48,24 @@ CHANGEABLE = (
 """What of the model an episode may change; a reset sets it back."""
 
 
+def camera_pose(view: FreeView) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a camera stands, (3,) metres, and its rotation (3, 3): right, up and backwards."""
+    azimuth, elevation = np.deg2rad((view.azimuth, view.elevation))
+    level = np.array((np.cos(azimuth), np.sin(azimuth), 0.0))
+    forward = np.cos(elevation) * level + np.array((0.0, 0.0, np.sin(elevation)))
+    right = np.array((level[1], -level[0], 0.0))
+    return np.array(view.lookat) - view.distance * forward, np.stack(
+        [right, np.cross(right, forward), -forward], axis=1
+    )
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Return the unit quaternion (4,) of a rotation (3, 3)."""
+    found = np.empty(4)
+    mujoco.mju_mat2Quat(found, rotation.ravel())
+    return found
+
+
 def scatter(
     generator: np.random.Generator,
     count: int,
@@ -72,6 +91,9 @@ class World:
         """build: puts the task's things into the scene, before the arm."""
         scene = mujoco.MjSpec.from_file(str(ASSETS / "tabletop.xml"))
         scene.option.timestep = 1.0 / (FPS * PHYSICS_STEPS)
+        for name, view in FREE_VIEWS.items():
+            place, rotation = camera_pose(view)
+            scene.worldbody.add_camera(name=name, pos=place, quat=quaternion(rotation))
         build(scene)
         attach_arm(scene)
         self.model = scene.compile()
@@ -129,6 +151,12 @@ class World:
     def paint(self, name: str, color: Sequence[float]) -> None:
         """Give all of a thing one colour; red, green and blue from 0 to 1."""
         self.model.geom_rgba[self.model.geom_bodyid == self.model.body(name).id, :3] = color
+
+    def move_camera(self, name: str, view: FreeView) -> None:
+        """Let a camera of FREE_VIEWS look on from elsewhere."""
+        place, rotation = camera_pose(view)
+        camera = self.model.camera(name).id
+        self.model.cam_pos[camera], self.model.cam_quat[camera] = place, quaternion(rotation)
 
     def position(self, name: str) -> np.ndarray:
         """Return where a thing's middle is, (3,) metres."""

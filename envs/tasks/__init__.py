@@ -8,11 +8,16 @@ from collections.abc import Callable
 from functools import partial
 
 from envs.tasks.memory import Memory
+from envs.tasks.perception import Perception
 from envs.tasks.reach_cube import ReachCube
 from envs.tasks.reasoning import reasoning
 from envs.tasks.task import Task
 
-ABILITIES: dict[str, Callable[[int, bool], Task]] = {"reasoning": reasoning, "memory": Memory}
+ABILITIES: dict[str, Callable[[int, bool], Task]] = {
+    "reasoning": reasoning,
+    "perception": Perception,
+    "memory": Memory,
+}
 """What makes each ability's task of a level (1 to 3), held out or not."""
 LEVELS = (1, 2, 3)
 HELD_OUT = "-held-out"

@@ -26,7 +26,7 @@ TOUCHED, LEFT = 0.032, 0.05
 
 CUE, GO_STEP, IS_GO, PRESSES, IS_DOWN, PLACES = range(6)
 """Of a goal's numbers: what is to be remembered; the step of the signal, whether it has come; how often the
-has been pressed, whether it is held down; from PLACES on, x and y of the choices."""
+button has been pressed, whether it is held down; from PLACES on, x and y of the choices."""
 
 PADS = ("red", "green", "blue")
 CUPS = ("first cup", "second cup", "third cup")
