@@ -140,7 +140,7 @@ class Perception(Task):
 
 
 def _seen_from_usual(place: np.ndarray, view: FreeView) -> np.ndarray:
-    """Return where a thing would be, at the same height, whose picture the usual camera gives like this one."""
+    """Return where a thing of this height would be whose picture the usual camera gives like this one."""
     here, rotation = camera_pose(view)
     usual, usual_rotation = camera_pose(FREE_VIEWS["front"])
     ray = usual_rotation @ rotation.T @ (place - here)
