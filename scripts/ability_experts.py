@@ -2,7 +2,7 @@
 
     python scripts/ability_experts.py [--tasks memory memory-held-out --episodes=50]
 
-Cost: about an hour on 2 cores for all abilities; nothing is rendered. Expect the expert at 95 % or more on
+Cost: about 20 minutes on 2 cores for all abilities; nothing is rendered. Expect the expert at 95 % or more on
 every level, and 40 points less when it has to guess what the task is about; beside them random targets and an
 arm that stays. `outcomes` holds a 1 for every success, in the order of the seeds. The result is
 results/ability_experts.json.
