@@ -11,7 +11,8 @@ from embodied.serving.asking import Connected, Decided, Question, Unanswered
 from embodied.serving.control import Look
 from embodied.serving.runner import NullRunner
 from embodied.serving.virtual import VirtualAsker, VirtualClock, VirtualRobot
-from envs.so101 import HOME, SO101Env
+from envs.so101 import SO101Env
+from envs.tabletop import HOME
 from tests.serving.fakes import POLICY
 
 
