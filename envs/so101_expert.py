@@ -12,8 +12,8 @@ from envs.tabletop import HOME
 from envs.tasks import make_task
 from envs.tasks.task import Move, Sight, Task
 
-RAMP, SHARE = 0.5, 0.2
-"""Degrees per step by which it is faster from one step to the next, and the part left that one step takes."""
+SHARE = 0.2
+"""The part of what is left that one step takes."""
 
 
 class SO101Expert:
@@ -42,7 +42,7 @@ class SO101Expert:
         target = numbers + np.clip(target - numbers, -move.lead, move.lead)
         way = goal - target
         longest = max(np.abs(way).max(), 1e-9)
-        self._step = min(self._step + RAMP, move.fastest, SHARE * longest)
+        self._step = min(self._step + move.ramp, move.fastest, SHARE * longest)
         self._target = target = np.clip(target + way * (self._step / longest), LOWEST, HIGHEST)
         return target.astype(np.float32)
 

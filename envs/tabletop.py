@@ -35,6 +35,8 @@ HIDDEN = -2.0
 CHANGEABLE = (
     "geom_rgba",
     "geom_matid",
+    "geom_contype",
+    "geom_conaffinity",
     "geom_friction",
     "body_mass",
     "body_inertia",
@@ -157,6 +159,11 @@ class World:
         place, rotation = camera_pose(view)
         camera = self.model.camera(name).id
         self.model.cam_pos[camera], self.model.cam_quat[camera] = place, quaternion(rotation)
+
+    def make_solid(self, name: str, is_solid: bool) -> None:
+        """Let a thing touch others, or pass through them."""
+        geoms = self.model.geom_bodyid == self.model.body(name).id
+        self.model.geom_contype[geoms] = self.model.geom_conaffinity[geoms] = int(is_solid)
 
     def position(self, name: str) -> np.ndarray:
         """Return where a thing's middle is, (3,) metres."""

@@ -1,7 +1,7 @@
 """Things on a table: named bodies of a few shapes and colours, movable or fixed, cheap to simulate and draw.
 
-A movable thing has a free joint. A fixed one is a mocap body: a task can put it elsewhere at any time,
-nothing else moves it. Metres and kilograms.
+A movable thing has a free joint, or one that slides along a rail. A fixed one is a mocap body: a task can
+put it elsewhere at any time, nothing else moves it. Metres and kilograms.
 """
 
 from collections.abc import Callable
@@ -73,8 +73,11 @@ FLAT = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One thing. name: of its body; shape: of SHAPES; size: half its height or width; is_fixed:
-    nothing moves it; is_solid: whether it touches others; mass, sliding friction: before a task changes them.
+    """One thing.
+
+    name: of its body; shape: of SHAPES; size: half its height or width; is_fixed: nothing moves it; is_solid:
+    whether it touches others; mass, sliding friction: before a task changes them; rail: the middle of the
+    rail it slides along, in the direction of y, and how far to both sides, None if it is free.
     """
 
     name: str
@@ -85,11 +88,17 @@ class Thing:
     is_solid: bool = True
     mass: float = 0.015
     friction: float = 1.0
+    rail: tuple[tuple[float, float, float], float] | None = None
 
     def add_to(self, scene: mujoco.MjSpec) -> None:
         """Put it into a scene that is not compiled yet."""
         body = scene.worldbody.add_body(name=self.name, mocap=self.is_fixed)
-        if not self.is_fixed:
+        if self.rail:
+            middle, reach = self.rail
+            slide = mujoco.mjtJoint.mjJNT_SLIDE
+            body.pos = middle
+            body.add_joint(name=self.name, type=slide, axis=(0, 1, 0), limited=True, range=(-reach, reach))
+        elif not self.is_fixed:
             body.add_freejoint(name=self.name)
         parts = SHAPES[self.shape](self.size)
         for index, (kind, sizes, place) in enumerate(parts):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from envs.tasks.memory import Memory
+from envs.tasks.modeling import Modeling
 from envs.tasks.perception import Perception
 from envs.tasks.reach_cube import ReachCube
 from envs.tasks.reasoning import reasoning
@@ -15,6 +16,7 @@ from envs.tasks.task import Task
 
 ABILITIES: dict[str, Callable[[int, bool], Task]] = {
     "reasoning": reasoning,
+    "modeling": Modeling,
     "perception": Perception,
     "memory": Memory,
 }

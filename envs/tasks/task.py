@@ -76,7 +76,8 @@ class Move:
 
     what: the sub-goal in plain English; place: (3,) metres; opening: of the gripper, per cent; facing: angle
     in radians of a side that the jaws shall face, up to quarter turns, or None where it does not matter;
-    fastest: degrees per step; lead: how many degrees targets may run ahead of an arm that is held back.
+    fastest: degrees per step; ramp: by how many more from one step to the next; lead: how many degrees
+    targets may run ahead of an arm that is held back.
     """
 
     what: str
@@ -84,6 +85,7 @@ class Move:
     opening: float
     facing: float | None = None
     fastest: float = 3.0
+    ramp: float = 0.5
     lead: float = 8.0
 
 
@@ -134,7 +136,7 @@ class Task(abc.ABC):
         """Take a privileged state apart."""
         ends = np.cumsum([6, *(7 for _ in self.names), self.goal_size, 6])
         joints, *poses, numbers, rates, velocities = np.split(state, ends)
-        free = [thing.name for thing in self.things if not thing.is_fixed]
+        free = [thing.name for thing in self.things if not thing.is_fixed and not thing.rail]
         joints = joint_numbers(joints)
         return Sight(
             joints=joints,

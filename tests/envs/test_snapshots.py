@@ -28,7 +28,7 @@ CASES: dict[str, tuple[Make, Callable[[], Expert]]] = {
     "push-t": (PushTEnv, PushTExpert),
     **{
         task: (partial(SO101Env, task), partial(make_so101_expert, task))
-        for task in ("reach-cube", "memory-3", "perception-3-held-out", "reasoning-3")
+        for task in ("reach-cube", "memory-3", "modeling-3", "perception-3-held-out", "reasoning-3")
     },
 }
 SLOW = {task for task in MT50 if task not in MT10}

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from embodied.evaluation.necessity import outcomes
+from envs.so101 import SO101Env
+from envs.so101_expert import make_expert
+from envs.tabletop import HOME
+from envs.tasks.modeling import BRAKING, GOAL, HELD_OUT, PUSHED, SHOWN_SPEED, SHOWS, SLOWING, START, TOLERANCE
+
+LEVELS = (1, 2, 3)
+ASIDE = np.array((-45.0, *HOME[1:]), np.float32)
+"""A pose of the arm on its own side of the line."""
+EPISODES = 30
+
+
+def shown(env: SO101Env, seed: int) -> None:
+    """Begin an episode and wait until the cart has shown how it glides."""
+    env.restart(seed=seed)
+    while env._goal.numbers[SHOWS]:
+        env.advance(ASIDE)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_pad_tells_the_friction(level: int) -> None:
+    """It lies where a body of that friction comes to rest: speed squared over twice the braking."""
+    for split, ranges in (("", BRAKING), ("-held-out", HELD_OUT)):
+        env = SO101Env(f"modeling-{level}{split}")
+        for seed in range(8):
+            shown(env, seed)
+            braking = env._goal.numbers[SLOWING]
+            assert any(low <= braking <= high for low, high in ranges)
+            glide = START - env._running().position("trace")[1]
+            assert glide == pytest.approx(SHOWN_SPEED**2 / (2 * braking), rel=0.1)
+
+
+def test_on_level_3_the_friction_changes_in_mid_episode() -> None:
+    env = SO101Env("modeling-3")
+    env.restart(seed=0)
+    first = env._goal.numbers[SLOWING]
+    shown(env, 0)
+    assert abs(env._goal.numbers[SLOWING] - first) > 0.01
+
+
+@pytest.mark.parametrize(("off", "is_success"), [(0.0, True), (1.5 * TOLERANCE, False)])
+def test_the_cart_has_to_come_to_rest_at_the_mark(off: float, is_success: bool) -> None:
+    env = SO101Env("modeling-1")
+    shown(env, 0)
+    world, numbers = env._running(), env._goal.numbers
+    numbers[PUSHED] = 1.0
+    world.data.joint("cart").qpos[0] = numbers[GOAL] + off
+    _, terminated, _, info = env.advance(ASIDE)
+    assert (terminated, info["is_success"]) == (True, is_success)
+
+
+def test_the_gripper_may_not_carry_the_cart() -> None:
+    env, expert = SO101Env("modeling-1"), make_expert("modeling-1")
+    env.restart(seed=0)
+    while True:
+        move = expert.act(env.privileged_state())
+        if env._goal.numbers[PUSHED]:
+            env._goal.numbers[PUSHED] = 0.0  # the expert then goes on as if it had not struck yet
+        _, terminated, truncated, info = env.advance(move)
+        if terminated or truncated:
+            break
+    assert not info["is_success"]
+
+
+@pytest.mark.parametrize("split", ["", "-held-out"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_only_who_knows_the_friction_succeeds(level: int, split: str) -> None:
+    task = f"modeling-{level}{split}"
+    assert outcomes((task, "expert", range(EPISODES))).count("1") >= EPISODES - 3
+    assert outcomes((task, "blind", range(EPISODES))).count("1") <= EPISODES * 0.55
+
+
+@pytest.mark.render
+def test_pad_and_mark_are_in_the_picture() -> None:
+    env = SO101Env("modeling-1", cameras=("front",))
+    shown(env, 0)
+    red, green, blue = np.moveaxis(env.observe()["pixels"]["front"].astype(int), -1, 0)
+    assert np.count_nonzero((red > 90) & (green < 60) & (blue < 60)) >= 4
+    assert np.count_nonzero((blue > 90) & (red < 60)) >= 20
+    env.close()
