@@ -99,7 +99,7 @@ class SimulatedEnvConfig(EnvConfig, abc.ABC):
 
     def length(self, task: str) -> int:
         """Return after how many control steps an episode of `task` is cut off."""
-        return self.env_fn(task)().max_episode_steps
+        return self.episode_length or self.env_fn(task)().max_episode_steps
 
     def expert_fn(self, task: str) -> Callable[[], Expert]:
         """Return a picklable function that makes the expert of `task`."""
@@ -268,9 +268,9 @@ def simulator_type(task: str) -> str:
     try:
         parse_tasks(task)
     except ValueError:
-        for name, choice in EnvConfig.get_known_choices().items():
-            if issubclass(choice, SimulatedEnvConfig) and _has(choice, task):
-                return name
+        for choice in (EmbodiedSO101Env, EmbodiedAlohaEnv, EmbodiedPushtEnv):
+            if _has(choice, task):
+                return choice.get_choice_name(choice)
     return "embodied_metaworld"
 
 
