@@ -12,7 +12,7 @@ from envs import rendering
 from envs.scene_env import SceneEnv
 from envs.simulated import Settings, Snapshot, check_owner
 from envs.so101_arm import HIGHEST, JOINTS, LOWEST
-from envs.tabletop import FPS, VIEWS, World
+from envs.tabletop import FPS, GOAL_VIEW, VIEWS, World
 from envs.tasks import make_task
 from envs.tasks.task import Goal, Verdict
 
@@ -73,6 +73,8 @@ class SO101Env(SceneEnv[World]):
         """
         self._task = make_task(task)
         check_views(tuple(cameras))
+        if GOAL_VIEW in cameras and not self._task.has_goal_picture:
+            raise ValueError(f"camera {GOAL_VIEW!r} in task {task!r}: expected a task that shows its goal")
         settings = Settings(
             task=task,
             instruction=instruction or "",
@@ -89,6 +91,7 @@ class SO101Env(SceneEnv[World]):
         self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
         self._instruction = instruction
         self._goal = Goal(instruction="", numbers=np.empty(0))
+        self._goal_picture: np.ndarray | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         """Start an episode drawn from the seed, and render."""
@@ -102,6 +105,7 @@ class SO101Env(SceneEnv[World]):
             self._simulation = self._task.make_world()
         self._simulation.reset(self.np_random)
         self._goal = self._task.begin(self._simulation, self.np_random)
+        self._goal_picture = None
         self._simulation.refresh()
         self.task_description = self._instruction or self._goal.instruction
         self._steps, self._is_over = 0, False
@@ -130,6 +134,19 @@ class SO101Env(SceneEnv[World]):
         """Render every camera and read the joints."""
         return {"pixels": self._pictures(), "agent_pos": self._running().numbers().astype(np.float32)}
 
+    def _picture(self, camera: str) -> np.ndarray:
+        """As seen now or, for GOAL_VIEW, as it shall be in the end, with the arm at rest."""
+        if camera != GOAL_VIEW:
+            return super()._picture(camera)
+        if self._goal_picture is None:
+            world = self._running()
+            saved = world.save()
+            world.rest()
+            self._task.arrange_goal(world, self._goal)
+            self._goal_picture = super()._picture(camera)
+            world.load(saved)
+        return self._goal_picture.copy()
+
     def privileged_state(self) -> np.ndarray:
         """Return the simulator's own state, (6 + 7 n + G + 6 + 6 m,) float64.
 
@@ -157,6 +174,7 @@ class SO101Env(SceneEnv[World]):
         saved, instruction, numbers = snapshot.state
         world.load(saved)
         self._goal = Goal(instruction=instruction, numbers=numbers.copy())
+        self._goal_picture = None
         self.task_description = self._instruction or instruction
         self.np_random.bit_generator.state = snapshot.generator
         self._steps, self._is_over = snapshot.steps, snapshot.is_over

@@ -19,8 +19,12 @@ FREE_VIEWS = {
     "side": FreeView(lookat=(0.17, 0.0, 0.06), distance=0.58, azimuth=110.0, elevation=-30.0),
     "top": FreeView(lookat=(0.19, 0.0, 0.0), distance=0.62, azimuth=0.0, elevation=-89.0),
 }
-VIEWS: Views = {name: ModelView(name=name) for name in (*FREE_VIEWS, "wrist")}
-"""All are cameras of the scene, so that an episode can shift one."""
+GOAL_VIEW = "goal"
+VIEWS: Views = {
+    **{name: ModelView(name=name) for name in (*FREE_VIEWS, "wrist")},
+    GOAL_VIEW: ModelView(name="front"),
+}
+"""All are cameras of the scene, so that an episode can shift one; GOAL_VIEW shows another time."""
 
 FPS = 30
 PHYSICS_STEPS = 20
@@ -125,6 +129,10 @@ class World:
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
+
+    def rest(self) -> None:
+        """Put the arm to HOME at once."""
+        self.data.qpos[self._arm] = joint_radians(np.array(HOME))
 
     def is_movable(self, name: str) -> bool:
         """Whether a thing has a free joint."""

@@ -75,15 +75,17 @@ FLAT = 0.001
 class Thing:
     """One thing.
 
-    name: of its body; shape: of SHAPES; size: half its height or width; is_fixed: nothing moves it; is_solid:
-    whether it touches others; mass, sliding friction: before a task changes them; rail: the middle of the
-    rail it slides along, in the direction of y, and how far to both sides, None if it is free.
+    name: of its body; shape: of SHAPES; size: half its height or width; alpha: 1 for what hides all behind
+    it, less for glass; is_fixed: nothing moves it; is_solid: whether it touches others; mass, sliding
+    friction: before a task changes them; rail: the middle of the rail it slides along, in the direction of y,
+    and how far to both sides, None if it is free.
     """
 
     name: str
     shape: str
     size: float
     color: Color = (0.5, 0.5, 0.5)
+    alpha: float = 1.0
     is_fixed: bool = False
     is_solid: bool = True
     mass: float = 0.015
@@ -108,7 +110,7 @@ class Thing:
                 size=[*sizes, 0.0, 0.0][:3],
                 pos=place,
                 mass=self.mass / len(parts),
-                rgba=(*self.color, 1.0),
+                rgba=(*self.color, self.alpha),
                 friction=(self.friction, 0.01, 0.001),
                 condim=4,
                 contype=int(self.is_solid),

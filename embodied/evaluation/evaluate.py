@@ -15,12 +15,13 @@ from lerobot.processor import PolicyProcessorPipeline
 
 from embodied.config import EvaluateConfig
 from embodied.errors import UserError
+from embodied.evaluation.abilities import ability_profile, profile_lines
 from embodied.evaluation.agents import make_agent
 from embodied.evaluation.calibration import prepare_intervention
 from embodied.evaluation.floors import FLOORS
 from embodied.evaluation.policy_loading import check_fits, load_planner, load_policy
 from embodied.evaluation.statistics import percentiles_ms
-from embodied.evaluation.summary import Row, episode_rows, format_table, summarise, write_rows
+from embodied.evaluation.summary import Row, align, episode_rows, format_table, summarise, write_rows
 from embodied.evaluation.videos import save_recordings
 from embodied.export.agent import export_origin, load_exported
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
@@ -35,8 +36,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a checkpoint or an exported policy, print a table and return the result as JSON values.
 
     Beside what `summarise` gives: `floors` (the same for random and for no actions), `latency_ms` (p50 and
-    p95 of a decision for one environment alone), `checkpoint`, `policy` (its type, or `exported`), `env`, and
-    what `provenance` gives.
+    p95 of a decision for one environment alone), `checkpoint`, `policy` (its type, or `exported`), `env`,
+    what `provenance` gives and, with tasks of the ability suite, `profile`, of which `abilities` is an
+    `ability_profile`.
     With an output_dir, the result goes to `evaluation.json`, episode rows to `episodes.jsonl` and films to
     `videos/` in it.
     Raises UserError for a checkpoint or an environment that cannot be used.
@@ -61,8 +63,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         write_rows(rows, config.output_dir / "episodes.jsonl")
         save_recordings(results, config.output_dir / "videos")
     print(format_table(summary, floors))
+    profile = ability_profile(summary["tasks"], floors)
+    if profile:
+        print(f"\n{align(profile_lines(profile))}")
     result = {
         **summary,
+        **({"profile": {"abilities": profile}} if profile else {}),
         "floors": floors,
         "latency_ms": percentiles_ms(alone[0].decision_seconds),
         "policy": subject.kind,

@@ -73,6 +73,17 @@ def _summarise_task(task: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def pooled_interval(tasks: Sequence[Mapping[str, Any]]) -> tuple[float, float] | tuple[None, None]:
+    """Wilson's interval (95 %) over the episodes of several tasks, as one for their mean success.
+
+    On the safe side for a mean of equally large tasks; (None, None) where their sizes differ, since the mean
+    over tasks is then not that over episodes.
+    """
+    if len({task["episodes"] for task in tasks}) != 1:
+        return None, None
+    return wilson_interval(sum(task["successes"] for task in tasks), sum(task["episodes"] for task in tasks))
+
+
 def format_table(summary: Mapping[str, Any], floors: Mapping[str, Any]) -> str:
     """One line per task and their mean: success, its interval, the floors, mean steps, decision time."""
     lines = [["task", "success", "95 % interval", *floors, "steps", "ms/decision"]]

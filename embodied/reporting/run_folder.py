@@ -51,6 +51,12 @@ class Evaluation:
     floor_rows: dict[str, list[Row]] = field(default_factory=dict)
     films: list[Film] = field(default_factory=list)
 
+    @property
+    def floors(self) -> dict[str, Result]:
+        """The result's floors in the order of FLOORS, whatever the order in its file."""
+        found = self.result.get("floors") or {}
+        return {name: found[name] for name in [*FLOORS, *found] if name in found}
+
 
 @dataclass(kw_only=True)
 class Training:
@@ -108,6 +114,15 @@ def read_run(root: Path) -> Run:
             "`embodied train`, `evaluate` or `quickstart`" + "".join(f"; {note}" for note in run.notes[:1])
         )
     return run
+
+
+def labels(evaluations: Sequence[Evaluation]) -> list[str]:
+    """What to call evaluations: by training seed where that tells them apart, else by where they lie."""
+    checkpoints = [evaluation.result.get("checkpoint") or {} for evaluation in evaluations]
+    seeds = [checkpoint.get("training_seed") for checkpoint in checkpoints]
+    if None not in seeds and len(set(seeds)) == len(seeds):
+        return [f"training seed {seed}" for seed in seeds]
+    return [evaluation.label for evaluation in evaluations]
 
 
 def _folders(root: Path, depth: int) -> Iterator[Path]:

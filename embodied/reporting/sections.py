@@ -4,27 +4,25 @@ A section returns its HTML, or None where the run has nothing for it; `missing` 
 it is not empty. A new section is a function, a template and a line of SECTIONS.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
-from embodied.evaluation.floors import FLOORS
-from embodied.evaluation.statistics import wilson_interval
+from embodied.evaluation.summary import pooled_interval
 from embodied.reporting import formats
+from embodied.reporting.abilities import abilities
 from embodied.reporting.chaos import chaos
 from embodied.reporting.comparisons import comparison
 from embodied.reporting.curves import training
 from embodied.reporting.diagnoses import world_model
 from embodied.reporting.imagined import imagined
-from embodied.reporting.media import select_films
 from embodied.reporting.origins import provenance, run_date
-from embodied.reporting.run_folder import Evaluation, Result, Run
+from embodied.reporting.rollouts import rollouts
+from embodied.reporting.run_folder import Evaluation, Result, Run, labels
 from embodied.reporting.templating import render
 
 MOST_HEADLINES = 6
-FEW_FILMS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,38 +38,18 @@ class Section:
 # --- what several sections say ------------------------------------------------------------------------
 
 
-def labels(evaluations: Sequence[Evaluation]) -> list[str]:
-    """What to call evaluations: by training seed where that tells them apart, else by where they lie."""
-    checkpoints = [evaluation.result.get("checkpoint") or {} for evaluation in evaluations]
-    seeds = [checkpoint.get("training_seed") for checkpoint in checkpoints]
-    if None not in seeds and len(set(seeds)) == len(seeds):
-        return [f"training seed {seed}" for seed in seeds]
-    return [evaluation.label for evaluation in evaluations]
-
-
 def headline(evaluation: Evaluation) -> Result:
-    """Success over all tasks: `rate` (mean over tasks), `low` and `high` (or None), counts and floors.
-
-    The interval is Wilson's over all episodes, which is on the safe side for a mean of equally large tasks;
-    there is none where their sizes differ.
-    """
+    """Success over all tasks: `rate` (mean over tasks), `low` and `high` (or None), counts and floors."""
     result = evaluation.result
-    sizes = {task["episodes"] for task in result["tasks"]}
-    low, high = wilson_interval(result["successes"], result["episodes"]) if len(sizes) == 1 else (None, None)
+    low, high = pooled_interval(result["tasks"])
     return {
         "rate": result["success_rate"],
         "low": low,
         "high": high,
         "successes": result["successes"],
         "episodes": result["episodes"],
-        "floors": {name: floor["success_rate"] for name, floor in _floors(result).items()},
+        "floors": {name: floor["success_rate"] for name, floor in evaluation.floors.items()},
     }
-
-
-def _floors(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A result's floors in the order of FLOORS, whatever the order in its file."""
-    found = result.get("floors") or {}
-    return {name: found[name] for name in [*FLOORS, *found] if name in found}
 
 
 def header(run: Run) -> Markup:
@@ -133,12 +111,11 @@ def success(run: Run, media: int) -> Markup | None:
     tasks: dict[str, Result] = {}
     for index, evaluation in enumerate(run.evaluations):
         for row in evaluation.result["tasks"]:
-            blank = {"task": row["task"], "instructions": [], "bars": [], "floors": {}}
+            blank = {"task": row["task"], "instructions": {}, "bars": [], "floors": {}}
             entry = tasks.setdefault(row["task"], blank)
             entry["bars"].append({"index": index, **row})
             entry["floors"] |= _task_floors(evaluation, row["task"])
-            if row["instruction"] not in entry["instructions"]:
-                entry["instructions"].append(row["instruction"])
+            entry["instructions"] |= dict.fromkeys(_instructions(evaluation, row))
     names = labels(run.evaluations)
     floors = list(dict.fromkeys(name for entry in tasks.values() for name in entry["floors"]))
     return render("success.html", tasks=list(tasks.values()), names=names, floors=floors)
@@ -147,22 +124,16 @@ def success(run: Run, media: int) -> Markup | None:
 def _task_floors(evaluation: Evaluation, task: str) -> dict[str, float]:
     return {
         name: row["success_rate"]
-        for name, floor in _floors(evaluation.result).items()
+        for name, floor in evaluation.floors.items()
         for row in floor["tasks"]
         if row["task"] == task
     }
 
 
-# --- rollouts -----------------------------------------------------------------------------------------
-
-
-def rollouts(run: Run, media: int) -> Markup | None:
-    """Films of successes and failures, with the instruction and, where rows have them, the sub-goals."""
-    films = [film for evaluation in run.evaluations for film in evaluation.films]
-    if not films:
-        return None
-    selection = select_films(films, media)
-    return render("rollouts.html", selection=selection, few=FEW_FILMS, budget=media)
+def _instructions(evaluation: Evaluation, task: Result) -> list[str]:
+    """What a task's episodes were told; the result, which names only the first one's, where rows lack."""
+    told = [row["instruction"] for row in evaluation.rows if row["task"] == task["task"]]
+    return told or [task["instruction"]]
 
 
 # --- tables -------------------------------------------------------------------------------------------
@@ -224,6 +195,7 @@ def settings(run: Run, media: int) -> Markup | None:
 
 SECTIONS = (
     Section(name="comparison", title="Comparison", render=comparison),
+    Section(name="abilities", title="Ability profile", render=abilities),
     Section(name="success", title="Success by task", render=success, missing="No evaluation."),
     Section(
         name="rollouts",

@@ -10,17 +10,22 @@ from functools import partial
 from envs.tasks.memory import Memory
 from envs.tasks.modeling import Modeling
 from envs.tasks.perception import Perception
+from envs.tasks.planning import Planning
 from envs.tasks.reach_cube import ReachCube
 from envs.tasks.reasoning import reasoning
 from envs.tasks.task import Task
 
 ABILITIES: dict[str, Callable[[int, bool], Task]] = {
     "reasoning": reasoning,
+    "planning": Planning,
     "modeling": Modeling,
     "perception": Perception,
     "memory": Memory,
 }
 """What makes each ability's task of a level (1 to 3), held out or not."""
+VARIANTS = {"planning-picture": partial(Planning, is_pictured=True)}
+"""The same for families that need a camera of their own: `goal` shows what is asked for."""
+FAMILIES = {**ABILITIES, **VARIANTS}
 LEVELS = (1, 2, 3)
 HELD_OUT = "-held-out"
 
@@ -28,7 +33,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "reach-cube": ReachCube,
     **{
         f"{ability}-{level}{split}": partial(make, level, split == HELD_OUT)
-        for ability, make in ABILITIES.items()
+        for ability, make in FAMILIES.items()
         for split in ("", HELD_OUT)
         for level in LEVELS
     },
@@ -45,7 +50,7 @@ TASK_SETS: dict[str, tuple[str, ...]] = {
     for split in ("", HELD_OUT)
     for name, abilities in [
         ("abilities", tuple(ABILITIES)),
-        *((ability, (ability,)) for ability in ABILITIES),
+        *((ability, (ability,)) for ability in FAMILIES),
     ]
 }
 """What several tasks can be called at once: `memory` to learn from, `memory-held-out`; `abilities`: all."""

@@ -90,11 +90,16 @@ class Move:
 
 
 class Task(abc.ABC):
-    """One task. things: on the table; goal_size: G; steps: of an episode."""
+    """One task.
+
+    things: on the table; goal_size: G; steps: of an episode; has_goal_picture: whether `arrange_goal` can
+    show what is asked for.
+    """
 
     things: tuple[Thing, ...]
     goal_size: int
     steps: int
+    has_goal_picture: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,6 +136,10 @@ class Task(abc.ABC):
 
         generator: begins afresh at every call of an episode, so that a guess stays the same.
         """
+
+    def arrange_goal(self, world: World, goal: Goal) -> None:
+        """Arrange the things as they shall be in the end, from the goal alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no picture of its goal")
 
     def sight(self, state: np.ndarray, arm: Kinematics) -> Sight:
         """Take a privileged state apart."""
