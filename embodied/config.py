@@ -99,6 +99,9 @@ class ModelConfig(draccus.ChoiceRegistry):
     actions: bool = True
 
 
+PRECISIONS = ("auto", "no", "bf16")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """`embodied train`: a fixed number of steps of anything with `forward(batch) -> (loss, metrics)`.
@@ -106,8 +109,9 @@ class TrainConfig:
     policy or model: what to train, a policy unless a world model is named. save_freq, eval_freq: steps
     between checkpoints and between evaluations in `env` (0: never); an evaluated step is saved as well.
     keep_last: newest checkpoints to keep; keep_best: those of highest success to keep beside them, the best
-    one under the name `checkpoints/best`; unused without evaluations. resume: continue the run in output_dir
-    from its last checkpoint, to the same bits.
+    one under the name `checkpoints/best`; unused without evaluations. mixed_precision: `bf16`, `no`, or
+    `auto`, bf16 where the device computes in it itself. resume: continue the run in output_dir from its last
+    checkpoint, to the same bits.
     """
 
     policy: PreTrainedConfig | None = field(default=None, metadata={UNLESS: "model"})
@@ -119,7 +123,7 @@ class TrainConfig:
     steps: int = 5000
     batch_size: int = 64
     accumulation: int = 1
-    mixed_precision: str = "bf16"
+    mixed_precision: str = "auto"
     compile: bool = False
     seed: int = 0
     log_freq: int = 50
@@ -147,8 +151,10 @@ class TrainConfig:
             _at_least(name, getattr(self, name), 1)
         for name in ("keep_best", "eval_freq"):
             _at_least(name, getattr(self, name), 0)
-        if self.mixed_precision not in ("no", "bf16"):
-            raise UserError(f"--mixed_precision={self.mixed_precision}: expected no or bf16")
+        if self.mixed_precision not in PRECISIONS:
+            raise UserError(
+                f"--mixed_precision={self.mixed_precision}: expected one of {', '.join(PRECISIONS)}"
+            )
         if self.eval_freq and self.model is not None:
             raise UserError(f"--eval_freq={self.eval_freq}: expected 0 with --model, which does not act")
         if self.eval_freq and self.env is None:

@@ -19,7 +19,6 @@ PYTHON_VERSIONS = ((3, 12), (3, 13))
 LEROBOT_VERSION = "0.6.1"
 DISTRIBUTION = "lerobot_policy_embodied"
 SET_UP = "run `bash scripts/setup.sh`"
-BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 NEEDED_GB = 4.0
 COMFORTABLE_GB = 10.0
 FRAMES_TO_TIME = 30
@@ -77,38 +76,15 @@ def check_device() -> Finding:
     """What training would run on, and whether it computes in bf16 itself."""
     import torch
 
+    from embodied.training.precision import bf16_unit
+
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         name = f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
     else:
         name = f"cpu: {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
     unit = bf16_unit()
-    if unit is not None:
-        return Finding(topic="device", found=f"{name}, bf16 by {unit}")
-    return Finding(
-        topic="device",
-        found=f"{name}, no bf16",
-        problem="bf16 is emulated here, which is slow",
-        fix="train with --mixed_precision=no",
-    )
-
-
-def bf16_unit() -> str | None:
-    """What computes in bf16 on the device that training would run on; None if it is emulated."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "CUDA" if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    flags = cpu_flags(Path("/proc/cpuinfo"))
-    return next((unit for flag, unit in BF16_UNITS.items() if flag in flags), None)
-
-
-def cpu_flags(information: Path) -> set[str]:
-    """The features that Linux lists for the first processor; empty where there is no such file."""
-    if not information.is_file():
-        return set()
-    lines = information.read_text().splitlines()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+    return Finding(topic="device", found=f"{name}, {f'bf16 by {unit}' if unit else 'float32 only'}")
 
 
 def check_renderer() -> Finding:

@@ -25,7 +25,6 @@ from embodied.config import (
     TrainConfig,
 )
 from embodied.data.collect import complete_collection
-from embodied.doctor import bf16_unit
 from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate
 from embodied.evaluation.summary import format_table
@@ -73,7 +72,6 @@ def train_config(config: QuickstartConfig) -> TrainConfig:
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=min(200, config.steps), ema_decay=0.999),
         steps=config.steps,
         batch_size=64,
-        mixed_precision="bf16" if bf16_unit() else "no",
         save_freq=1000,
         keep_last=2,
         seed=config.seed,

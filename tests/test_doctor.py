@@ -1,7 +1,5 @@
 """The doctor's judgement of single facts, and its report as a whole."""
 
-from pathlib import Path
-
 import pytest
 
 from embodied import doctor
@@ -19,13 +17,6 @@ def test_little_disk_is_a_problem_and_none_blocks(free_gb: float, blocking: bool
     assert finding.problem is not None
     assert finding.fix is not None
     assert finding.blocking is blocking
-
-
-def test_the_first_processor_tells_the_features(tmp_path: Path) -> None:
-    path = tmp_path / "cpuinfo"
-    path.write_text("processor : 0\nflags\t\t: fpu amx_bf16 avx2\nprocessor : 1\nflags\t\t: fpu\n")
-    assert {"fpu", "amx_bf16", "avx2"} <= doctor.cpu_flags(path)
-    assert doctor.cpu_flags(tmp_path / "none") == set()
 
 
 def test_without_a_renderer_the_fix_is_the_line_to_run(monkeypatch: pytest.MonkeyPatch) -> None:

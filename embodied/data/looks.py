@@ -1,44 +1,29 @@
-"""Whole episodes for a policy with memory: the windows of `EpisodeLoader` as flat batches of looks in a row.
+"""Whole episodes for a policy with memory: as many in a row as fit into a window, as flat batches of looks.
 
 The policy's processors and losses see a batch of B * W looks like any other; only its memory knows that W of
-them belong together. Looks behind an episode's end are padding like any steps behind it.
+them stand in a row, and starts afresh at each episode's first. Looks behind a window's last episode are
+padding like any steps behind an episode's end.
 """
 
-from typing import Any
-
-from torch import Tensor
+import numpy as np
+import torch
 
 from embodied.data.cache import FrameCache
+from embodied.data.selection import select_episodes
 from embodied.data.subgoals import NONE
-from embodied.data.windows import Batch, EpisodeLoader
+from embodied.data.windows import Batch, check_keys, gather_windows
 from embodied.errors import UserError
 from policies.latent_vla.memory import IS_FIRST
 from policies.latent_vla.subgoals import SUBGOAL
 
 
-def flatten_windows(batch: Batch) -> Batch:
-    """A batch (B, W) of `EpisodeLoader` as one of B * W looks, with `IS_FIRST` among its observations.
-
-    `is_pad` goes into the masks of all keys; looks that are padding have no sub-goal.
-    """
-    batch = dict(batch)
-    is_first, is_pad = batch.pop("is_first"), batch.pop("is_pad")
-    flat = {key: _flatten(value) for key, value in batch.items()}
-    for key in [key for key in flat if key.endswith("_is_pad")]:
-        flat[key] = flat[key] | is_pad.flatten()[:, None]
-    if SUBGOAL in flat:
-        flat[SUBGOAL] = flat[SUBGOAL].masked_fill(is_pad.flatten()[:, None], NONE)
-    return {**flat, IS_FIRST: is_first.flatten()}
-
-
-def _flatten(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.flatten(0, 1)
-    return [item for row in value for item in row]
-
-
 class LookLoader:
-    """An endless stream of batches of B whole episodes, W looks each; implements `Loader`."""
+    """An endless stream of batches of B windows of W looks each; implements `Loader`.
+
+    A batch has the layout of `WindowLoader` with B * W in place of B, and `IS_FIRST` among its observations.
+    Padding goes into the masks of all keys and has no sub-goal. Every episode comes once per epoch; the order
+    is a function of seed and cursor alone, the cursor counting episodes.
+    """
 
     def __init__(
         self,
@@ -52,23 +37,24 @@ class LookLoader:
         cursor: int = 0,
         episodes: list[int] | None = None,
     ) -> None:
-        """Arguments as for `EpisodeLoader`.
+        """batch_size: B; window: W; stride: frames between looks, those of one chunk; cursor: episodes given.
 
         Raises:
             UserError: an episode needs more looks than `window`, or there is no such episode.
         """
-        self._windows = EpisodeLoader(
-            cache,
-            delta_indices=delta_indices,
-            batch_size=batch_size,
-            window=window,
-            seed=seed,
-            stride=stride,
-            shifted=True,
-            cursor=cursor,
-            episodes=episodes,
-        )
-        longest = self._windows.longest_episode
+        check_keys(cache, delta_indices)
+        self._cache = cache
+        self._delta_indices = delta_indices
+        self._batch_size = batch_size
+        self._window = window
+        self._stride = stride
+        self._seed = seed
+        self._cursor = cursor
+        chosen = select_episodes(cache.num_episodes, episodes)
+        self._first = np.unique(cache.first)[chosen]
+        self._last = cache.last[self._first]
+        self._epoch, self._order = -1, np.arange(len(chosen))
+        longest = int((self._last - self._first).max()) + 1
         needed = 1 + (longest - 2 + stride) // stride
         if window < needed:
             raise UserError(
@@ -78,10 +64,46 @@ class LookLoader:
 
     def state(self) -> dict[str, int]:
         """What a new loader needs to go on from here."""
-        return self._windows.state()
+        return {"seed": self._seed, "cursor": self._cursor}
 
     def __iter__(self) -> "LookLoader":
         return self
 
     def __next__(self) -> Batch:
-        return flatten_windows(next(self._windows))
+        frames, is_first, is_pad = (
+            np.concatenate(parts)
+            for parts in zip(*(self._fill() for _ in range(self._batch_size)), strict=True)
+        )
+        batch = gather_windows(self._cache, frames, self._delta_indices)
+        padding = torch.from_numpy(is_pad)[:, None]
+        for key in [key for key in batch if key.endswith("_is_pad")]:
+            batch[key] = batch[key] | padding
+        if SUBGOAL in batch:
+            batch[SUBGOAL] = batch[SUBGOAL].masked_fill(padding, NONE)
+        return {**batch, IS_FIRST: torch.from_numpy(is_first)}
+
+    def _fill(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One window of the next episodes, (W,) each: frames, which are an episode's first, which padding."""
+        frames = np.empty(0, np.int64)
+        is_first = np.zeros(self._window, bool)
+        while len(frames) + len(looks := self._looks()) <= self._window:
+            is_first[len(frames)] = True
+            frames = np.concatenate([frames, looks])
+            self._cursor += 1
+        missing = self._window - len(frames)
+        return np.pad(frames, (0, missing), mode="edge"), is_first, np.arange(self._window) >= len(frames)
+
+    def _looks(self) -> np.ndarray:
+        """Frames of the next episode's looks.
+
+        All but the first come up to a stride early, by another number of steps at each visit, so that all
+        frames are seen in time.
+        """
+        epoch, place = divmod(self._cursor, len(self._first))
+        if epoch != self._epoch:
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._first))
+            self._epoch, self._order = epoch, order
+        first, last = (ends[self._order[place]] for ends in (self._first, self._last))
+        early = np.random.default_rng([self._seed, self._cursor, 1]).integers(self._stride)
+        later = np.arange(self._stride - early, last - first + 1, self._stride)
+        return first + np.concatenate([[0], later])

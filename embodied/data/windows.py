@@ -1,7 +1,7 @@
 """Batches of windows in LeRobot's own layout, gathered from a `FrameCache` without a loop over samples.
 
-`WindowLoader` draws frames in a shuffled order; `EpisodeLoader` walks through whole episodes, for policies
-with memory. B batch, W consecutive frames, T offsets of a key's window, H, W picture size.
+`WindowLoader` draws frames in a shuffled order; `embodied.data.looks` gives whole episodes, for policies with
+memory. B batch, T offsets of a key's window, H, W picture size.
 """
 
 from collections.abc import Iterable
@@ -111,7 +111,7 @@ class WindowLoader:
         Raises:
             UserError: unknown episode, or a weight that is negative, of no task, or zero for all.
         """
-        _check_keys(cache, delta_indices)
+        check_keys(cache, delta_indices)
         self._cache = cache
         self._delta_indices = delta_indices
         self._batch_size = batch_size
@@ -172,110 +172,8 @@ class WindowLoader:
         return per_frame / per_frame.sum()
 
 
-class EpisodeLoader:
-    """An infinite stream of consecutive windows of whole episodes, in B lanes that play one after another.
-
-    A batch has the layout of `WindowLoader` with (B, W) in place of (B,), and `is_first` (B, W), true at
-    the first frame of an episode, where memory starts afresh, and `is_pad` (B, W), true behind an episode's
-    last frame. The order of the episodes is a function of the seed alone.
-    """
-
-    def __init__(
-        self,
-        cache: FrameCache,
-        *,
-        delta_indices: dict[str, list[int]],
-        batch_size: int,
-        window: int,
-        seed: int,
-        stride: int = 1,
-        shifted: bool = False,
-        cursor: int = 0,
-        episodes: list[int] | None = None,
-    ) -> None:
-        """window: W; stride: environment steps between frames, those of one chunk; cursor: batches delivered.
-
-        shifted: after an episode's first frame all others come up to a stride early, by another number of
-        steps at each visit, so that all frames are seen.
-
-        Raises:
-            UserError: unknown episode.
-        """
-        _check_keys(cache, delta_indices)
-        self._cache = cache
-        self._delta_indices = delta_indices
-        self._seed = seed
-        self._window = np.arange(window)
-        self._stride = stride
-        self._shifted = shifted
-        self._episodes = select_episodes(cache.num_episodes, episodes)
-        self._starts = np.unique(cache.first)
-        self._lanes = np.arange(batch_size)
-        self._visits = np.zeros(batch_size, np.int64)
-        self._first = self._starts[self._next_episodes(self._lanes)]
-        self._shifts = self._next_shifts(self._lanes)
-        self._played = np.zeros(batch_size, np.int64)
-        self._cursor = 0
-        for _ in range(cursor):
-            self._advance()
-
-    @property
-    def longest_episode(self) -> int:
-        """Frames of the longest episode."""
-        first = self._starts[self._episodes]
-        return int((self._cache.last[first] - first).max()) + 1
-
-    def state(self) -> dict[str, int]:
-        """What a new loader needs to go on from here."""
-        return {"seed": self._seed, "cursor": self._cursor}
-
-    def __iter__(self) -> "EpisodeLoader":
-        return self
-
-    def __next__(self) -> Batch:
-        last = self._cache.last[self._first][:, None]
-        wanted = self._frames(self._played[:, None] + self._window)
-        batch = gather_windows(self._cache, np.minimum(wanted, last), self._delta_indices)
-        batch["is_first"] = torch.from_numpy(wanted == self._first[:, None])
-        batch["is_pad"] = torch.from_numpy(wanted > last)
-        self._advance()
-        return batch
-
-    def _frames(self, looks: np.ndarray) -> np.ndarray:
-        """Frames (B, W) of each lane's looks, counted from its episode's start, even behind its end."""
-        steps = looks * self._stride - self._shifts[:, None]
-        return self._first[:, None] + np.maximum(steps, 0)
-
-    def _advance(self) -> None:
-        """Move every lane by one window, or to its next episode."""
-        self._played = self._played + len(self._window)
-        ended = self._frames(self._played[:, None])[:, 0] > self._cache.last[self._first]
-        if ended.any():
-            self._visits[ended] += 1
-            self._first[ended] = self._starts[self._next_episodes(self._lanes[ended])]
-            self._shifts[ended] = self._next_shifts(self._lanes[ended])
-            self._played[ended] = 0
-        self._cursor += 1
-
-    def _next_shifts(self, lanes: np.ndarray) -> np.ndarray:
-        """By how many steps each lane's looks come early in its present episode."""
-        if not self._shifted:
-            return np.zeros(len(lanes), np.int64)
-        numbers = self._visits[lanes] * len(self._lanes) + lanes
-        draws = [np.random.default_rng([self._seed, int(number), 1]) for number in numbers]
-        return np.array([draw.integers(self._stride) for draw in draws])
-
-    def _next_episodes(self, lanes: np.ndarray) -> np.ndarray:
-        """Lane b's k-th episode is number k B + b of an endless sequence of shuffled epochs."""
-        epochs, places = np.divmod(self._visits[lanes] * len(self._lanes) + lanes, len(self._episodes))
-        chosen = np.empty(len(lanes), np.int64)
-        for epoch in np.unique(epochs):
-            order = np.random.default_rng([self._seed, epoch]).permutation(self._episodes)
-            chosen[epochs == epoch] = order[places[epochs == epoch]]
-        return chosen
-
-
-def _check_keys(cache: FrameCache, delta_indices: dict[str, list[int]]) -> None:
+def check_keys(cache: FrameCache, delta_indices: dict[str, list[int]]) -> None:
+    """ValueError for windows of what the cache does not hold."""
     unknown = set(delta_indices) - {*cache.features, SUBGOAL}
     if unknown:
         raise ValueError(f"windows of {sorted(unknown)}: expected some of {sorted(cache.features)}")

@@ -5,6 +5,7 @@ The loop never reads a value from the device between two log lines. Everything t
 resumed ends with the same bits as one that was not.
 """
 
+import dataclasses
 import time
 import traceback
 from contextlib import nullcontext
@@ -35,6 +36,7 @@ from embodied.training.lock import OutputLock
 from embodied.training.logs import RunLog
 from embodied.training.meter import Meter
 from embodied.training.optim import WeightAverage, learning_rate_factor, make_optimizer, set_learning_rate
+from embodied.training.precision import choose_precision
 from embodied.training.provenance import provenance
 from embodied.training.run import Run, prepare
 from embodied.training.state import (
@@ -62,6 +64,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Raises UserError for input that cannot be used, when another process trains into the folder, when the disk
     is full, when an evaluation fails (its step is saved), and when the loss stops being finite.
     """
+    precision = choose_precision(config.mixed_precision, config.device)
+    config = dataclasses.replace(config, mixed_precision=precision)
     AcceleratorState._reset_state(reset_partial_state=True)  # a process may train more than once
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,

@@ -19,7 +19,7 @@ class Trainable:
     preprocess: a batch as LeRobot collates it, images float in [0, 1] -> what `forward` takes.
     save: writes `model.safetensors` (by safetensors' `save_model`), `config.json`, what else loading needs.
     delta_indices: window of each data set key, in frames relative to the current one.
-    episode_window: W, if a sample is to be all of an episode in W looks; 0 if it is a single frame.
+    episode_window: W, if a sample is to be whole episodes in W looks; 0 if it is a single frame.
     episode_stride: frames from one look to the next.
     parameter_groups: for the optimizer; a group's own `lr` and `weight_decay` win over the run's.
     identity: JSON description of the architecture; a checkpoint resumes only under an equal one.

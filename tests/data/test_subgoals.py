@@ -9,8 +9,8 @@ from lerobot.datasets.language_render import active_at
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from embodied.data.cache import FrameCache
-from embodied.data.looks import flatten_windows
-from embodied.data.windows import EpisodeLoader, WindowLoader, gather_windows
+from embodied.data.looks import LookLoader
+from embodied.data.windows import WindowLoader, gather_windows
 from policies.latent_vla.subgoals import SUBGOAL
 from tests.recordings import add_subgoals
 
@@ -53,11 +53,11 @@ def test_windows_have_no_sub_goal_behind_the_episodes_end(cache: FrameCache) -> 
 
 
 def test_looks_behind_the_episodes_end_have_no_sub_goal(cache: FrameCache) -> None:
-    """Looks at frames 0, 4, 8 of the first episode, whose last is 6."""
-    windows = EpisodeLoader(
-        cache, delta_indices={SUBGOAL: [0, 1]}, batch_size=1, window=3, stride=4, seed=0, episodes=[0]
+    """Seven looks at the first episode, and one behind it."""
+    looks = LookLoader(
+        cache, delta_indices={SUBGOAL: [0]}, batch_size=1, window=8, stride=1, seed=0, episodes=[0]
     )
-    assert flatten_windows(next(windows))[SUBGOAL].tolist() == [[0, 0], [1, 1], [-1, -1]]
+    assert next(looks)[SUBGOAL][:, 0].tolist() == [*cache.subgoal_index[:7].tolist(), -1]
 
 
 def test_batches_tell_sub_goals_only_if_asked_and_known(cache: FrameCache, picture_root: Path) -> None:

@@ -1,6 +1,5 @@
 """Batches are LeRobot's own, in an order that is a function of seed and cursor."""
 
-from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from lerobot.utils.collate import lerobot_collate_fn
 
 from embodied.data.cache import FrameCache
 from embodied.data.windows import (
-    EpisodeLoader,
     WindowLoader,
     delta_indices_of,
     gather_windows,
@@ -170,74 +168,3 @@ def test_offsets_are_those_that_lerobot_resolves(
     seconds = resolve_delta_timestamps(config, meta) or {}
     expected = {key: [round(time * meta.fps) for time in times] for key, times in seconds.items()}
     assert delta_indices_of(config, meta.features) == expected
-
-
-def play(loader: EpisodeLoader, batches: int) -> list[list[int]]:
-    """Per lane, the frames that are not padding, in order."""
-    lanes: list[list[int]] = []
-    for _ in range(batches):
-        batch = next(loader)
-        lanes = lanes or [[] for _ in batch["index"]]
-        for lane, index, is_pad in zip(lanes, batch["index"], batch["is_pad"], strict=True):
-            lane += index[~is_pad].tolist()
-    return lanes
-
-
-def test_lanes_play_whole_episodes_one_after_another(cache: FrameCache) -> None:
-    """Cut wherever an episode begins, a lane consists of complete episodes; the last may still be playing."""
-    episodes = {0: list(range(7)), 7: [7], 8: list(range(8, 20))}
-    loader = EpisodeLoader(cache, delta_indices={}, batch_size=2, window=5, seed=0)
-    for lane in play(loader, 12):
-        cuts = [i for i, frame in enumerate(lane) if frame in episodes] + [len(lane)]
-        *complete, playing = [lane[start:stop] for start, stop in pairwise(cuts)]
-        assert all(piece == episodes[piece[0]] for piece in complete)
-        assert playing == episodes[playing[0]][: len(playing)]
-
-
-def test_every_episode_is_played_once_per_epoch(cache: FrameCache) -> None:
-    loader = EpisodeLoader(cache, delta_indices={}, batch_size=1, window=12, seed=0)
-    played = [next(loader)["episode_index"][0, 0].item() for _ in range(6)]
-    assert sorted(played[:3]) == sorted(played[3:]) == [0, 1, 2]
-
-
-def test_first_frames_and_padding_are_marked(cache: FrameCache) -> None:
-    """Episode 0 has seven frames: a window of five, then one of two and three of padding."""
-    loader = EpisodeLoader(
-        cache, delta_indices={"action": [0, 1]}, batch_size=1, window=5, seed=0, episodes=[0]
-    )
-    begin, end, again = next(loader), next(loader), next(loader)
-    assert begin["is_first"].tolist() == [[True, False, False, False, False]]
-    assert not begin["is_pad"].any()
-    assert end["index"].tolist() == [[5, 6, 6, 6, 6]]
-    assert end["is_pad"].tolist() == [[False, False, True, True, True]]
-    assert not end["is_first"].any()
-    assert begin["action"].shape == (1, 5, 2, 2)
-    assert again["index"].tolist() == begin["index"].tolist()
-
-
-def test_a_stride_leaves_out_the_steps_of_a_chunk(cache: FrameCache) -> None:
-    loader = EpisodeLoader(cache, delta_indices={}, batch_size=1, window=2, stride=3, seed=0, episodes=[0])
-    assert play(loader, 2) == [[0, 3, 6]]
-
-
-def test_a_cursor_continues_the_episodes(cache: FrameCache) -> None:
-    loader = EpisodeLoader(cache, delta_indices={}, batch_size=2, window=4, seed=5)
-    play(loader, 9)
-    resumed = EpisodeLoader(cache, delta_indices={}, batch_size=2, window=4, **loader.state())
-    assert play(resumed, 6) == play(loader, 6)
-
-
-def test_shifted_looks_begin_at_the_first_frame_and_see_all_others(cache: FrameCache) -> None:
-    """Episode 0 has seven frames: at each visit 0, then every third from one of 1, 2 and 3 on."""
-    loader = EpisodeLoader(
-        cache, delta_indices={}, batch_size=1, window=4, stride=3, shifted=True, seed=0, episodes=[0]
-    )
-    visits = [batch["index"][~batch["is_pad"]].tolist() for batch in islice(loader, 20)]
-    assert sorted(set(map(tuple, visits))) == [(0, 1, 4), (0, 2, 5), (0, 3, 6)]
-
-
-def test_shifts_continue_from_a_cursor(cache: FrameCache) -> None:
-    settings = {"delta_indices": {}, "batch_size": 2, "window": 2, "stride": 3, "shifted": True}
-    loader = EpisodeLoader(cache, seed=5, **settings)
-    play(loader, 9)
-    assert play(EpisodeLoader(cache, **settings, **loader.state()), 6) == play(loader, 6)

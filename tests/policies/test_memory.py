@@ -189,6 +189,20 @@ def test_windows_do_not_see_each_other(make_remembering: Callable, make_episodes
     assert same.tolist() == [False, False, False] + [True] * (len(same) - 3)
 
 
+def test_episodes_of_one_window_do_not_see_each_other(
+    make_remembering: Callable, make_episodes: Callable
+) -> None:
+    """Where the second look is an episode's first, what the look before it showed changes it no more."""
+    policy, batch = make_remembering(), make_episodes(0)
+    batch[IS_FIRST] = batch[IS_FIRST].clone()
+    batch[IS_FIRST][1] = True
+    scenes = torch.randn(len(batch[IS_FIRST]), 4, 32)
+    changed = scenes.clone()
+    changed[0] += torch.randn(4, 32)
+    same = (policy.memory.unroll(scenes, batch) == policy.memory.unroll(changed, batch)).all((1, 2))
+    assert same.tolist() == [False] + [True] * (len(same) - 1)
+
+
 def test_reset_forgets_the_episode(make_remembering: Callable, make_episodes: Callable) -> None:
     policy, batch = make_remembering(), make_episodes(0)
     assert torch.equal(run(policy, batch), run(policy, batch))

@@ -129,7 +129,8 @@ def test_tasks_cannot_be_weighed_where_whole_episodes_are_trained_on(
 
 def test_the_resume_command_reads_the_runs_own_settings(configure: Configure, tmp_path: Path) -> None:
     """What KeyboardInterrupt prints is parsed to the configuration that was run, resumed."""
-    config = configure(dataset=dataclasses.replace(configure().dataset, cameras="corner"))
+    dataset = dataclasses.replace(configure().dataset, cameras="corner")
+    config = configure(dataset=dataset, mixed_precision="no")
     train(config)
     path = tmp_path / "run" / "train_config.json"
     parsed = draccus.parse(TrainConfig, args=[f"--config_path={path}", "--resume=true"])
