@@ -10,6 +10,8 @@ B batch, K latent tokens, D width, h environment steps of a chunk, A action size
 import torch
 from torch import Tensor, nn
 
+from world_models.parallel import masked_average
+
 
 class InverseDynamics(nn.Module):
     """One network over both scenes."""
@@ -39,4 +41,4 @@ def inverse_loss(predicted: Tensor, chunk: Tensor, is_pad: Tensor) -> Tensor:
     """
     real = (~is_pad).float()
     error = (predicted - chunk.float()).abs().mean(-1)
-    return (error * real).sum() / real.sum().clamp_min(1)
+    return masked_average(error, real)

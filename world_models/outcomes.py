@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from world_models.parallel import masked_average
 from world_models.transformer import masked_mse
 
 
@@ -68,7 +69,7 @@ def outcome_losses(read: Outcomes, target: Outcomes, is_pad: Tensor) -> dict[str
         if name == "success":
             real = (~ignored).float()
             error = F.binary_cross_entropy_with_logits(predicted, wanted, reduction="none")
-            losses[name] = (error * real).sum() / real.sum().clamp_min(1)
+            losses[name] = masked_average(error, real)
         else:
             losses[name] = masked_mse(predicted, wanted, ignored)
     return losses
@@ -83,4 +84,4 @@ def expectile_loss(predicted: Tensor, target: Tensor, is_pad: Tensor, expectile:
     error = target - predicted
     weight = torch.where(error > 0, expectile, 1 - expectile)
     real = (~is_pad).to(error.dtype)
-    return (weight * error.square() * real).sum() / real.sum().clamp_min(1)
+    return masked_average(weight * error.square(), real)

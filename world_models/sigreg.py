@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
+from world_models.parallel import is_distributed
+
 KNOTS = 17
 LARGEST_KNOT = 3.0
 
@@ -20,7 +22,7 @@ LARGEST_KNOT = 3.0
 def random_directions(dim: int, count: int, device: torch.device) -> Tensor:
     """Unit vectors (D, M) from torch's generator; every process gets those of the first."""
     directions = torch.randn(dim, count, device=device)
-    if _is_distributed():
+    if is_distributed():
         dist.broadcast(directions, src=0)
     return directions / directions.norm(dim=0)
 
@@ -42,12 +44,8 @@ def sigreg(latents: Tensor, directions: Tensor) -> Tensor:
     angles = projected.unsqueeze(-1) * points  # (N, ..., M, Q)
     function = torch.stack([angles.cos().mean(0), angles.sin().mean(0)])
     samples = len(latents)
-    if _is_distributed():
+    if is_distributed():
         function = all_reduce(function) / dist.get_world_size()
         samples *= dist.get_world_size()
     error = (function[0] - normal).square() + function[1].square()
     return samples * (error * normal * weights).sum(-1).mean()
-
-
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

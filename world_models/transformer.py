@@ -6,6 +6,8 @@ B batch, N tokens, D width.
 import torch
 from torch import Tensor, nn
 
+from world_models.parallel import masked_average
+
 
 def attention(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:
     """Softmax attention over few tokens, (B, heads, N, d) each: on a CPU faster than torch's fused kernel.
@@ -62,7 +64,7 @@ def masked_mse(predicted: Tensor, target: Tensor, is_pad: Tensor) -> Tensor:
     """
     error = (predicted.float() - target.float()).square().unsqueeze(-1).flatten(is_pad.ndim).mean(-1)
     real = (~is_pad).to(error.dtype)
-    return (error * real).sum() / real.sum().clamp_min(1)
+    return masked_average(error, real)
 
 
 def participation_ratio(latents: Tensor) -> Tensor:

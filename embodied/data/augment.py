@@ -1,7 +1,8 @@
 """Augmentations of pictures, for whole batches at once. B batch, T time, H, W picture size.
 
 None is on by default: on tasks whose goal is a position in the picture, a random shift destroys what it
-tells. Each sample draws its own change, the same one for all of its T frames, and each camera another.
+tells. Each sample draws its own change, the same one for all of its T frames, and each camera another;
+processes that train together draw for the joint batch and take their own rows.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from lerobot.utils.constants import OBS_PREFIX
 from torch import Generator, Tensor
 
 from embodied.errors import UserError
+from world_models.parallel import own_rows, place
 
 MAX_SHIFT = 4
 """Pixels, as in DrQ (arXiv 2004.13649) at 84 px."""
@@ -28,7 +30,9 @@ def keep(images: Tensor, generator: Generator) -> Tensor:
 def shift(images: Tensor, generator: Generator) -> Tensor:
     """Move (B, ..., 3, H, W) by up to MAX_SHIFT pixels in each direction; the border repeats."""
     batch, (height, width) = images.shape[0], images.shape[-2:]
-    moves = torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (2, batch, 1), generator=generator).to(images.device)
+    shape = (2, place()[1] * batch, 1)
+    moves = torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, shape, generator=generator)
+    moves = own_rows(moves, dim=1).to(images.device)
     rows = (torch.arange(height, device=images.device) + moves[0]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images.device) + moves[1]).clamp(0, width - 1)
     samples = torch.arange(batch, device=images.device)[:, None, None]
@@ -41,7 +45,8 @@ def shift(images: Tensor, generator: Generator) -> Tensor:
 def color(images: Tensor, generator: Generator) -> Tensor:
     """Scale brightness and contrast of (B, ..., 3, H, W), uint8 in [0, 255] or floating point in [0, 1]."""
     top = 1.0 if images.is_floating_point() else 255.0
-    factors = 1 + COLOR_RANGE * (2 * torch.rand((2, images.shape[0]), generator=generator) - 1)
+    draws = torch.rand((2, place()[1] * images.shape[0]), generator=generator)
+    factors = 1 + COLOR_RANGE * (2 * own_rows(draws, dim=1) - 1)
     brightness, contrast = factors.to(images.device).view(2, -1, *[1] * (images.dim() - 1))
     values = images.float()
     mean = values.mean(dim=(-3, -2, -1), keepdim=True)

@@ -36,8 +36,11 @@ class LookLoader:
         seed: int,
         cursor: int = 0,
         episodes: list[int] | None = None,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
         """batch_size: B; window: W; stride: frames between looks, those of one chunk; cursor: episodes given.
+
+        place: as for `WindowLoader`, of windows.
 
         Raises:
             UserError: an episode needs more looks than `window`, or there is no such episode.
@@ -50,6 +53,7 @@ class LookLoader:
         self._stride = stride
         self._seed = seed
         self._cursor = cursor
+        self._rank, self._processes = place
         chosen = select_episodes(cache.num_episodes, episodes)
         self._first = np.unique(cache.first)[chosen]
         self._last = cache.last[self._first]
@@ -70,10 +74,9 @@ class LookLoader:
         return self
 
     def __next__(self) -> Batch:
-        frames, is_first, is_pad = (
-            np.concatenate(parts)
-            for parts in zip(*(self._fill() for _ in range(self._batch_size)), strict=True)
-        )
+        joint = [self._fill() for _ in range(self._processes * self._batch_size)]
+        own = joint[self._rank * self._batch_size :][: self._batch_size]
+        frames, is_first, is_pad = (np.concatenate(parts) for parts in zip(*own, strict=True))
         batch = gather_windows(self._cache, frames, self._delta_indices)
         padding = torch.from_numpy(is_pad)[:, None]
         for key in [key for key in batch if key.endswith("_is_pad")]:

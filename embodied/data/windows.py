@@ -105,8 +105,11 @@ class WindowLoader:
         cursor: int = 0,
         task_weights: dict[str, float] | None = None,
         episodes: list[int] | None = None,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
         """cursor: samples already delivered; task_weights: per instruction, 1 for those not named.
+
+        place: r and W, for rows r B to (r + 1) B of every batch of W B.
 
         Raises:
             UserError: unknown episode, or a weight that is negative, of no task, or zero for all.
@@ -117,6 +120,7 @@ class WindowLoader:
         self._batch_size = batch_size
         self._seed = seed
         self._cursor = cursor
+        self._rank, self._processes = place
         self._frames = frames_of(cache.columns, select_episodes(cache.num_episodes, episodes))
         self._probabilities = self._weigh(task_weights) if task_weights else None
         self._epoch = -1
@@ -135,7 +139,9 @@ class WindowLoader:
         return self
 
     def __next__(self) -> Batch:
-        return gather_windows(self._cache, self._draw(self._batch_size), self._delta_indices)
+        joint = self._draw(self._processes * self._batch_size)
+        own = joint[self._rank * self._batch_size :][: self._batch_size]
+        return gather_windows(self._cache, own, self._delta_indices)
 
     def _draw(self, count: int) -> np.ndarray:
         parts = []

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
@@ -48,9 +49,12 @@ from embodied.training.state import (
     seed_everything,
     set_random_state,
 )
+from world_models.parallel import is_distributed
 
 UNEVALUATED = {"evaluated": False}
 EVALUATION_ERROR = "evaluation_error.txt"
+STOP_CHECK = 10
+"""Steps after which processes that train together ask each other whether one of them is to stop."""
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -124,7 +128,7 @@ class Trainer:
         config = self._config
         try:
             self._open_log()
-            # Only the main process's generators are saved; those of others merely must differ from it.
+            # Only the main process's generators are saved: it draws what belongs to the joint batch.
             seed_everything(config.seed + self._accelerator.process_index + self.step)
             if self._run.checkpoint is not None and self._accelerator.is_main_process:
                 set_random_state(*self._generators)
@@ -210,7 +214,8 @@ class Trainer:
         if self._log is not None:
             self._log.advance()
         evaluates = config.eval_freq > 0 and (ends or self.step % config.eval_freq == 0)
-        if not (ends or evaluates or stop.requested or self.step % config.save_freq == 0):
+        saves = ends or evaluates or self.step % config.save_freq == 0
+        if not (self._stops(stop, saves) or saves):
             return
         before = time.perf_counter()
         card = UNEVALUATED
@@ -232,6 +237,16 @@ class Trainer:
             )
         if failure is not None:
             self._report_failed_evaluation(failure)
+
+    def _stops(self, stop: StopRequest, saves: bool) -> bool:
+        """Whether to stop after this step; processes agree on it every few steps, and when they save."""
+        if is_distributed():
+            if not saves and self.step % STOP_CHECK:
+                return False
+            asked = torch.tensor(float(stop.requested), device=self._accelerator.device)
+            dist.all_reduce(asked)
+            stop.requested = bool(asked > 0)
+        return stop.requested
 
     def _report_failed_evaluation(self, failure: Exception) -> None:
         """Raise UserError about it; where it happened goes to a file, for whoever has to mend it."""
@@ -297,6 +312,7 @@ class Trainer:
         self._require_finite()
         self._require_finite_weights()
         self._accelerator.wait_for_everyone()
+        metrics = self._meter.state()
         if not self._accelerator.is_main_process or self.step == self._saved_step:
             return
         if self._log is not None:
@@ -313,7 +329,7 @@ class Trainer:
                 module=self._module,
                 optimizer=self._optimizer,
                 averaged=self._average is not None,
-                metrics=self._meter.state(),
+                metrics=metrics,
                 values={"step": self.step, "loader": self._feed.state, "run": self._run.identity},
             )
         self._saved_step = self.step

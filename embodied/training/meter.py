@@ -7,7 +7,10 @@ import time
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+
+from world_models.parallel import is_distributed
 
 
 class Meter:
@@ -60,14 +63,26 @@ class Meter:
         self._start += seconds
 
     def state(self) -> dict[str, Tensor]:
-        """The running sums, so that a row whose steps lie on both sides of a stop is that of one run."""
+        """The running sums, so that a row whose steps lie on both sides of a stop is that of one run.
+
+        All processes must ask for it.
+        """
         kept = {f"count/{name}": torch.tensor(count) for name, count in self._counts.items()}
-        for name, total in self._sums.items():
+        for name, total in self._joint_sums().items():
             if isinstance(total, Tensor):
                 kept[f"tensor/{name}"] = total
             else:
                 kept[f"number/{name}"] = torch.tensor(total, dtype=torch.float64)
         return kept
+
+    def _joint_sums(self) -> dict[str, float | Tensor]:
+        """The running sums, averaged over the processes that train together."""
+        if not is_distributed() or not self._sums:
+            return self._sums
+        device = self._first_bad.device
+        own = torch.stack([torch.as_tensor(total, device=device).float() for total in self._sums.values()])
+        dist.all_reduce(own)
+        return dict(zip(self._sums, (own / dist.get_world_size()).unbind(), strict=True))
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from sums that `state` gave; time is counted from now."""
@@ -80,8 +95,11 @@ class Meter:
                 self._sums[name] = total if kind == "tensor" else float(value)
 
     def row(self, step: int) -> dict[str, float]:
-        """Metrics' means over the batches in which they appeared, speed, share of data; then begin afresh."""
-        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        """Metrics' means over the batches in which they appeared, speed, share of data; then begin afresh.
+
+        All processes must ask for it.
+        """
+        means = {name: float(total) / self._counts[name] for name, total in self._joint_sums().items()}
         seconds = time.perf_counter() - self._start
         samples = (step - self._step) * self._samples_per_step
         share = self._data_seconds / seconds

@@ -34,8 +34,12 @@ from embodied.training.world_models import world_model_trainable
 logger = logging.getLogger(__name__)
 
 SETTINGS = "train_config.json"
-NO_FLAGS = {"dataset.fingerprint": "the data's fingerprint", "processes": "the number of processes"}
-"""Parts of a run's identity that no flag sets."""
+JOINT_BATCH = "joint_batch"
+NO_FLAGS = {
+    "dataset.fingerprint": "the data's fingerprint",
+    JOINT_BATCH: "--batch_size of all processes together",
+}
+"""Parts of a run's identity that no single flag sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +107,8 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
         config,
         trainable,
         cache,
-        seed=config.seed + accelerator.process_index,
         cursor=values["loader"]["cursor"],
+        place=(accelerator.process_index, accelerator.num_processes),
     )
     if accelerator.is_main_process:
         if not config.resume:
@@ -142,19 +146,20 @@ def _make_trainable(
 
 
 def _open_loader(
-    config: TrainConfig, trainable: Trainable, cache: FrameCache, *, seed: int, cursor: int
+    config: TrainConfig, trainable: Trainable, cache: FrameCache, *, cursor: int, place: tuple[int, int]
 ) -> Loader:
-    """Batches of shuffled frames, or of whole episodes for a model with memory."""
+    """Batches of shuffled frames, or of whole episodes for a model with memory, for one of the processes."""
     episodes = cache.episodes.tolist()
     if not trainable.episode_window:
         return WindowLoader(
             cache,
             delta_indices=trainable.delta_indices,
             batch_size=config.batch_size,
-            seed=seed,
+            seed=config.seed,
             cursor=cursor,
             task_weights=config.dataset.task_weights,
             episodes=episodes,
+            place=place,
         )
     if config.dataset.task_weights:
         raise UserError(
@@ -167,9 +172,10 @@ def _open_loader(
         batch_size=config.batch_size,
         window=trainable.episode_window,
         stride=trainable.episode_stride,
-        seed=seed,
+        seed=config.seed,
         cursor=cursor,
         episodes=episodes,
+        place=place,
     )
 
 
@@ -233,9 +239,8 @@ def _identity(
             **{key: selection[key] for key in ("cameras", "task_weights", "augmentation")},
         },
         "seed": config.seed,
-        "batch_size": config.batch_size,
+        JOINT_BATCH: config.batch_size * processes,
         "accumulation": config.accumulation,
-        "processes": processes,
     }
     return json.loads(json.dumps(identity))
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.latent_vla.continuation import CONTINUATIONS, Memory, Prefix, draw_to
+from world_models.parallel import draw_rows, masked_average
 from world_models.transformer import attention, merge_heads, split_heads
 
 
@@ -38,7 +39,7 @@ class ActionHead(Protocol):
 def masked_mean(error: Tensor, is_pad: Tensor) -> Tensor:
     """Mean of error (..., H, A) over the steps where is_pad (..., H) is False."""
     real = (~is_pad).unsqueeze(-1).to(error.dtype).expand_as(error)
-    return (error * real).sum() / real.sum().clamp_min(1)
+    return masked_average(error, real)
 
 
 def flow_matching_loss(velocity: Tensor, noise: Tensor, actions: Tensor, is_pad: Tensor) -> Tensor:
@@ -171,8 +172,8 @@ class FlowMatchingHead(nn.Module):
         Times lean towards noise, as in pi0 (arXiv 2410.24164): 1 - time is Beta(1.5, 1) distributed.
         """
         actions = actions[:, None].expand(-1, self.samples, -1, -1)
-        noise = torch.randn_like(actions)
-        time = 1 - torch.rand(actions.shape[:2], device=actions.device) ** (1 / 1.5)
+        noise = draw_rows(torch.randn, actions.shape, actions.device)
+        time = 1 - draw_rows(torch.rand, actions.shape[:2], actions.device) ** (1 / 1.5)
         mixed = torch.lerp(noise, actions, time[..., None, None])
         velocity = self.network(mixed, time, self.network.remember(states))
         return flow_matching_loss(velocity, noise, actions, is_pad[:, None].expand(-1, self.samples, -1))

@@ -117,13 +117,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
     ) -> tuple[Tensor, Metrics]:
         """Imagined scenes against real ones, and actions: of half the batch at once, of half after imagining.
 
-        So both ways to decide stay in distribution. future: (B, N, K, D), the latents to imagine.
+        So both ways to decide stay in distribution, turn and turn about, which halves every part of a batch
+        alike. future: (B, N, K, D), the latents to imagine.
         """
         assert self.imagination is not None
         explores = is_exploration(batch)
         readout = self._readout(explores)
         half = len(scene) // 2
-        first, rest = slice(half), slice(half, None)
+        rest, first = slice(0, None, 2), slice(1, None, 2)
         informed = instruction.rows(rest)
         told = None
         if self.config.imagine_subgoals:

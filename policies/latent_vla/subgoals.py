@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from world_models.parallel import masked_average
+
 SUBGOAL = "observation.subgoal"
 """(B, N) int64 in a batch: indices of the sub-goals in force now and at each future moment but the last, so
 those pursued on the way to the N future moments; -1 where there is none, and behind the episode's end.
@@ -59,13 +61,13 @@ def subgoal_loss(logits: Tensor, told: Tensor) -> Tensor:
 
     logits: (B, N, G); told: (B, N) indices, -1 where unknown. Returns a scalar, 0 if nothing is told.
     """
-    total = F.cross_entropy(logits.flatten(0, 1), told.flatten(), ignore_index=-1, reduction="sum")
-    return total / (told >= 0).sum().clamp(min=1)
+    error = F.cross_entropy(logits.flatten(0, 1), told.flatten(), ignore_index=-1, reduction="none")
+    return masked_average(error, (told >= 0).flatten().to(error.dtype))
 
 
 def subgoal_accuracy(logits: Tensor, told: Tensor) -> Tensor:
     """Share of the told sub-goals that are the likeliest; shapes as for `subgoal_loss`."""
-    return (logits.argmax(2) == told).sum() / (told >= 0).sum().clamp(min=1)
+    return masked_average((logits.argmax(2) == told).float(), (told >= 0).float())
 
 
 def _interleaved(count: int) -> list[int]:

@@ -288,7 +288,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(configure: Config
     [
         ("policy", r"--policy\.head_depth=3: expected 2 as in .*000002, which --resume=true"),
         ("data", r"the data's fingerprint="),
-        ("batch", r"--batch_size=3: expected 4"),
+        ("batch", r"--batch_size of all processes together=3: expected 4"),
         ("average", r"--optimizer\.ema_decay: expected above 0, as in .*000002"),
         ("steps", r"--steps=1: .*000002 is past that: expected at least 2"),
     ],
