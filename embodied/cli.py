@@ -195,6 +195,26 @@ BENCHES = {
         example="--json=results/bench_infer.json",
         renders=False,
     ),
+    "train": Verb(
+        summary="training samples per second, against LeRobot's ACT as it is and as large as our policy",
+        config="BenchConfig",
+        function="embodied.benchmarks.train:bench_train",
+        example="--json=results/bench_train.json",
+        renders=False,
+    ),
+    "plan": Verb(
+        summary="milliseconds per chunk in mode plan, against how many chunks it chooses among",
+        config="BenchConfig",
+        function="embodied.benchmarks.plan:bench_plan",
+        example="--json=results/bench_plan.json",
+        renders=False,
+    ),
+    "evaluate": Verb(
+        summary="evaluation episodes per minute, against lerobot-eval with the same checkpoint and seeds",
+        config="BenchConfig",
+        function="embodied.benchmarks.evaluate:bench_evaluate",
+        example="--json=results/bench_evaluate.json",
+    ),
 }
 COMMANDS = VERBS | {f"bench {what}": verb for what, verb in BENCHES.items()}
 

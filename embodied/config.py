@@ -324,10 +324,11 @@ class ImagineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """`embodied bench envs|loader|infer`: a speed ratio, ours over the peer's, timed in turn in one run.
+    """`embodied bench envs|loader|infer|train|plan|evaluate`: our speed beside a peer's, in turn in one run.
 
-    repeats: paired measurements; steps: environment steps, batches or decisions in each; dataset_root: data
-    set for `loader`, a temporary one is collected if None.
+    repeats: paired measurements; steps: environment steps, batches, decisions, training steps or episodes in
+    each; batch_size: of `loader` and `train`; dataset_root: data set for `loader`, a temporary one is
+    collected if None. `plan` has no peer but the same policy without planning.
     """
 
     repeats: int = 5

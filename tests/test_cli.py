@@ -158,8 +158,8 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
             "quickstart, collect, inspect, train, evaluate, compare, imagine, run, serve, chaos, export, "
             "report, doctor, bench",
         ),
-        (["bench"], "bench envs, bench loader, bench infer"),
-        (["bench", "speed"], "bench envs, bench loader, bench infer"),
+        (["bench"], "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate"),
+        (["bench", "speed"], "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate"),
     ],
 )
 def test_an_unknown_command_is_answered_with_the_known(

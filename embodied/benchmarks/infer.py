@@ -2,10 +2,12 @@
 
 All policies are freshly initialised, as latency does not depend on what was learned; they decide in turn, one
 decision each, so that whatever else runs on the machine slows all of them. Batch 1, without processors.
+
+The untrained policies, their input and the timing in turn serve other benches as well.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -34,6 +36,8 @@ INSTRUCTION = "press the button down from above"
 WARM_UP = 3
 UNIT = "milliseconds per chunk, batch 1"
 PEER = "LeRobot's ACT"
+THINKING: dict[str, Any] = {"world_model": True, "imagination": "latent"}
+"""What a policy needs for every mode; so all modes carry the same weights."""
 
 
 def bench_infer(config: BenchConfig) -> dict[str, Any]:
@@ -43,21 +47,16 @@ def bench_infer(config: BenchConfig) -> dict[str, Any]:
     mode `reactive`), `ours` and `peer` (medians of `reactive` and ACT), `ratio` (peer over ours: higher is
     better), `unit`, `candidates` of mode `plan` and what was measured on.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    batch = _observation(config.image_size, device)
-    policies = {mode: _ours(mode, config.image_size, device) for mode in MODES}
+    device = bench_device()
+    batch = observation(config.image_size, device)
+    policies = {mode: untrained(config.image_size, device, mode=mode, **THINKING) for mode in MODES}
     deciders: dict[str, Callable[[], Any]] = {
         name: lambda policy=policy: policy.predict_action_chunk(batch) for name, policy in policies.items()
     }
-    peer = _act(config.image_size, device)
+    peer = untrained_act(config.image_size, device)
     deciders[PEER] = lambda: peer.predict_action_chunk(batch)
-    seconds: dict[str, list[float]] = {name: [] for name in deciders}
     with torch.inference_mode():
-        for turn in trange(WARM_UP + config.repeats * config.steps, desc="bench infer", unit="decision"):
-            for name, decide in deciders.items():
-                taken = _time(decide, device)
-                if turn >= WARM_UP:
-                    seconds[name].append(taken)
+        seconds = time_in_turn(deciders, config.repeats * config.steps, device, "bench infer")
     rows: dict[str, dict[str, Any]] = {name: percentiles_ms(taken) for name, taken in seconds.items()}
     reactive = rows["reactive"]["p50"]
     for name, row in rows.items():
@@ -78,6 +77,30 @@ def bench_infer(config: BenchConfig) -> dict[str, Any]:
     }
 
 
+def bench_device() -> str:
+    """Where a bench measures: CUDA if there is any."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def time_in_turn(
+    deciders: Mapping[str, Callable[[], Any]],
+    turns: int,
+    device: str,
+    description: str,
+    *,
+    warm_up: int = WARM_UP,
+    unit: str = "decision",
+) -> dict[str, list[float]]:
+    """Seconds that each took in each turn, one call each per turn; turns of the warm-up are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in deciders}
+    for turn in trange(warm_up + turns, desc=description, unit=unit):
+        for name, decide in deciders.items():
+            taken = _time(decide, device)
+            if turn >= warm_up:
+                seconds[name].append(taken)
+    return seconds
+
+
 def _time(decide: Callable[[], Any], device: str) -> float:
     """Seconds of one decision, the accelerator's part included."""
     started = time.perf_counter()
@@ -95,28 +118,25 @@ def _features(size: int) -> dict[str, Any]:
     }
 
 
-def _ours(mode: str, size: int, device: str) -> LatentVLAPolicy:
-    """A policy with everything, so that all modes carry the same weights."""
-    config = LatentVLAConfig(
-        device=device, mode=mode, world_model=True, imagination="latent", **_features(size)
-    )
+def untrained(size: int, device: str, **changes: Any) -> LatentVLAPolicy:
+    """Our policy for pictures of `size` pixels, freshly initialised; changes: of its configuration."""
+    config = LatentVLAConfig(device=device, **_features(size), **changes)
     return LatentVLAPolicy(config).to(device).eval()
 
 
-def _act(size: int, device: str) -> PreTrainedPolicy:
-    return (
-        ACTPolicy(ACTConfig(device=device, pretrained_backbone_weights=None, **_features(size)))
-        .to(device)
-        .eval()
-    )
+def untrained_act(size: int, device: str, **changes: Any) -> PreTrainedPolicy:
+    """LeRobot's ACT for the same input, freshly initialised; changes: of its configuration."""
+    config = ACTConfig(device=device, pretrained_backbone_weights=None, **_features(size), **changes)
+    return ACTPolicy(config).to(device).eval()
 
 
-def _observation(size: int, device: str) -> dict[str, torch.Tensor]:
+def observation(size: int, device: str, batch_size: int = 1) -> dict[str, torch.Tensor]:
+    """Random looks of every camera, random states, and one instruction for all of them."""
     generator = torch.Generator().manual_seed(0)
-    text = byte_tokenizer()([INSTRUCTION], return_tensors="pt")
+    text = byte_tokenizer()([INSTRUCTION] * batch_size, return_tensors="pt")
     batch = {
-        **{key: torch.rand(1, 3, size, size, generator=generator) for key in CAMERAS},
-        OBS_STATE: torch.randn(1, STATE_SIZE, generator=generator),
+        **{key: torch.rand(batch_size, 3, size, size, generator=generator) for key in CAMERAS},
+        OBS_STATE: torch.randn(batch_size, STATE_SIZE, generator=generator),
         OBS_LANGUAGE_TOKENS: text["input_ids"],
         OBS_LANGUAGE_ATTENTION_MASK: torch.as_tensor(text["attention_mask"]).bool(),
     }

@@ -130,16 +130,17 @@ def test_a_batch_without_sub_goals_trains_without_their_loss(make_policy, make_t
 
 
 def test_after_one_batch_is_learned_the_policy_says_the_right_sentences(make_policy, make_told_batch) -> None:
+    """Every other row is imagined: of four the first and the third."""
     policy = make_policy(**SPEAKS)
-    batch = make_told_batch()
+    batch = make_told_batch(told=((0, 1), (0, 1), (1, 2), (1, 2)))
     optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3)
-    for _ in range(40):
+    for _ in range(100):
         loss, _ = policy(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     said = policy.imagine_subgoals(observation(batch))
-    assert said[2:] == [["move above it", "grasp it"], ["grasp it", "lift it"]]
+    assert said[::2] == [["move above it", "grasp it"], ["grasp it", "lift it"]]
 
 
 def test_the_plan_of_a_speaking_policy_holds_a_token_of_each_sub_goal(make_policy, make_told_batch) -> None:
