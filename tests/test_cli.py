@@ -159,7 +159,10 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
             "report, doctor, bench",
         ),
         (["bench"], "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate"),
-        (["bench", "speed"], "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate"),
+        (
+            ["bench", "speed"],
+            "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate",
+        ),
     ],
 )
 def test_an_unknown_command_is_answered_with_the_known(

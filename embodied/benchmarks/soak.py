@@ -5,6 +5,7 @@ hostile frames. N samples.
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -29,9 +30,10 @@ WARM_UP = 1 / 6
 """Share of the time that does not count."""
 
 MB_PER_HOUR = 1.0
-MEASURES = ("mb", "descriptors", "threads")
+MEASURES = ("mb", "mapped_mb", "descriptors", "threads")
+"""Memory of its own; pages of files, libraries above all, which come in when code first runs; and so on."""
+
 LINE = ("per_hour", "low", "high", "grown", "first", "last")
-PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 Sample = dict[str, float]
 
 
@@ -106,12 +108,15 @@ def _line(hours: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 
 def measured(pid: int) -> Sample:
-    """Memory in 10^6 bytes, open descriptors and threads of a process; UserError if it has ended."""
+    """MEASURES of a process, memory in 10^6 bytes; UserError if it has ended."""
     process = Path("/proc", str(pid))
-    if not process.exists() or "State:\tZ" in (process / "status").read_text():
+    status = (process / "status").read_text() if process.exists() else ""
+    kilobytes = {name: int(size) for name, size in re.findall(r"^(Rss\w+):\s*(\d+) kB", status, re.MULTILINE)}
+    if not kilobytes:  # a zombie has no memory
         raise UserError(f"process {pid}: has ended: expected all of them to last")
     return {
-        "mb": int((process / "statm").read_text().split()[1]) * PAGE_MB,
+        "mb": (kilobytes["RssAnon"] + kilobytes["RssShmem"]) * 1.024e-3,
+        "mapped_mb": kilobytes["RssFile"] * 1.024e-3,
         "descriptors": len(os.listdir(process / "fd")),
         "threads": len(os.listdir(process / "task")),
     }

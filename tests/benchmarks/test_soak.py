@@ -14,7 +14,7 @@ from embodied.serving.load import Credentials
 def samples(values: list[float]) -> list[dict[str, float]]:
     """One a minute."""
     return [
-        {"seconds": 60.0 * minute, "mb": value, "descriptors": 7, "threads": 2}
+        {"seconds": 60.0 * minute, "mb": value, "mapped_mb": 1.0, "descriptors": 7, "threads": 2}
         for minute, value in enumerate(values)
     ]
 
@@ -42,6 +42,7 @@ def test_of_two_samples_nothing_is_concluded() -> None:
 def test_this_process_is_measured_and_one_that_has_ended_is_not() -> None:
     now = measured(os.getpid())
     assert now["mb"] > 10
+    assert now["mapped_mb"] > 1
     assert now["descriptors"] >= 3
     assert now["threads"] >= 1
     with subprocess.Popen(["true"]) as child:
