@@ -244,12 +244,12 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     words = [arg for arg in args if arg not in HELP]
     if not words or (words == ["bench"] and words != args):
-        print(_overview())
+        _show(_overview())
         return 0
     name, flags = _split_command(words)
     verb = _chosen_verb(COMMANDS[name], flags)
     if words != args:
-        print(_help(name, verb, flags))
+        _show(_help(name, verb, flags))
         return 0
     if verb.renders or any(flag.startswith("--env.") for flag in flags):
         use_renderer()
@@ -262,6 +262,14 @@ def _run(args: list[str]) -> int:
     if json_path is not None:
         write_result(json_path, result, command=["embodied", *args], seed=getattr(config, "seed", None))
     return 0 if result.get("ok", True) else 1
+
+
+def _show(text: str) -> None:
+    """Print a long text, of which a reader such as `head` may want the beginning only."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _split_command(args: list[str]) -> tuple[str, list[str]]:

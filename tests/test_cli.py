@@ -234,3 +234,15 @@ def test_each_mistake_on_a_real_command_line_is_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert names in error
+
+
+def test_a_reader_who_has_seen_enough_of_the_help_gets_no_traceback() -> None:
+    """The pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "embodied.cli", "train", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        complaints = child.stderr.read()
+        assert child.wait(timeout=120) == 0, complaints
+    assert "Traceback" not in complaints
