@@ -9,7 +9,7 @@ Shapes: B batch, L instruction tokens, N new tokens, M tokens after the instruct
 W width of the hidden states.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,10 @@ BACKBONES = ("scratch", "pretrained")
 """Trained from nothing with the policy, or a VLM's."""
 
 
+KeysValues = tuple[tuple[Tensor, Tensor], ...]
+"""Per layer, (B, heads, L, head width) each."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a backbone has read so far; extending it returns a new one and leaves this one as it is.
@@ -31,7 +35,7 @@ class Context:
     states of the M tokens after the instruction, per layer (B, M, W), input embeddings first.
     """
 
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    keys_values: KeysValues
     visible: Tensor
     states: tuple[Tensor, ...]
 
@@ -93,15 +97,16 @@ class ScratchBackbone(nn.Module):
         self.lm = LlamaForCausalLM(LlamaConfig.from_dict(settings))
         self.dim, self.width, self.num_states = dim, dim, depth + 1
         self.max_instruction_bytes = max_instruction_bytes
+        self.last_read = LastRead()
 
     def read(self, instruction: Tensor, mask: Tensor) -> Context:
-        """Read the instruction causally; each distinct one in the batch is computed once (on a CPU)."""
+        """Read the instruction causally; on a CPU each distinct one once, and not again while it stays."""
         if instruction.shape[1] > self.max_instruction_bytes:
             raise ValueError(
                 f"instruction of {instruction.shape[1]} bytes: expected at most {self.max_instruction_bytes}"
             )
         positions = torch.arange(instruction.shape[1], device=instruction.device)[None]
-        return read_causally(self.lm.model, instruction, mask, positions)
+        return read_causally(self.lm.model, instruction, mask, positions, self.last_read)
 
     def extend(self, context: Context, blocks: Sequence[Tensor]) -> Context:
         """Append blocks of embeddings; positions after the instruction do not depend on its length."""
@@ -114,22 +119,56 @@ class ScratchBackbone(nn.Module):
         return longer.with_states(states)
 
 
-def read_causally(lm: Any, instruction: Tensor, mask: Tensor, positions: Tensor) -> Context:
+class LastRead:
+    """What a language model made of the instructions that it read last.
+
+    Through an episode these stay the same, and reading them anew is a good part of a small policy's decision
+    on a CPU. Nothing is kept where gradients are wanted, or on an accelerator, which would wait for the
+    comparison.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has been read."""
+        self._circumstances: tuple[Any, ...] = ()
+        self._rows = self._real = torch.empty(0)
+        self._contents: KeysValues = ()
+
+    def get(self, lm: Any, rows: Tensor, real: Tensor, read: Callable[[], KeysValues]) -> KeysValues:
+        """What `read` gives, or gave for the same rows and real ones (R, L), by the same weights."""
+        if torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_compiling():
+            return read()
+        weights = tuple((id(weight), weight.dtype, weight._version) for weight in lm.parameters())
+        circumstances = (torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), weights)
+        known = circumstances == self._circumstances
+        if not (known and torch.equal(rows, self._rows) and torch.equal(real, self._real)):
+            self._circumstances, self._rows, self._real = circumstances, rows.clone(), real.clone()
+            self._contents = read()
+        return self._contents
+
+
+def read_causally(
+    lm: Any, instruction: Tensor, mask: Tensor, positions: Tensor, last_read: LastRead
+) -> Context:
     """What transformers' decoder `lm` makes of instructions (B, L) alone; mask: (B, L), True on real ones."""
     rows, real, row_of = _distinct_rows(instruction, mask.bool())
-    length = instruction.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=instruction.device).tril()
-    attend = (causal & real[:, None, :]) | torch.eye(length, dtype=torch.bool, device=instruction.device)
-    cache = DynamicCache()
-    lm(
-        inputs_embeds=lm.embed_tokens(rows),
-        attention_mask=_additive(attend),
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
+
+    def read() -> KeysValues:
+        length = instruction.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=instruction.device).tril()
+        attend = (causal & real[:, None, :]) | torch.eye(length, dtype=torch.bool, device=instruction.device)
+        cache = DynamicCache()
+        lm(
+            inputs_embeds=lm.embed_tokens(rows),
+            attention_mask=_additive(attend),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return _contents(cache)
+
+    contents = last_read.get(lm, rows, real, read)
     keys_values = tuple(
-        (keys.index_select(0, row_of), values.index_select(0, row_of)) for keys, values in _contents(cache)
+        (keys.index_select(0, row_of), values.index_select(0, row_of)) for keys, values in contents
     )
     return Context(keys_values=keys_values, visible=mask.bool(), states=())
 
@@ -155,7 +194,7 @@ def append_blocks(
     return longer, output.hidden_states
 
 
-def _contents(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
+def _contents(cache: DynamicCache) -> KeysValues:
     """Keys and values of every layer of a filled cache."""
     layers: list[Any] = cache.layers
     return tuple((layer.keys, layer.values) for layer in layers)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from policies.latent_vla.backbone import Context, append_blocks, read_causally
+from policies.latent_vla.backbone import Context, LastRead, append_blocks, read_causally
 from policies.latent_vla.vlm import VLM, Description, VisionTower
 from world_models.encoders import LatentQueries
 
@@ -66,11 +66,12 @@ class PretrainedBackbone(nn.Module):
             enter.weight.normal_(std=float(self.vlm.embed_tokens.weight.std()) * dim**-0.5)
             enter.bias.zero_()
         self.enter = nn.Sequential(nn.LayerNorm(dim), enter)
+        self.last_read = LastRead()
 
     def read(self, instruction: Tensor, mask: Tensor) -> Context:
         """Read the instruction causally, as in pretraining; the mask alone tells what is padding."""
         positions = torch.arange(instruction.shape[1], device=instruction.device)[None]
-        return read_causally(self.vlm, instruction, mask, self._along_axes(positions))
+        return read_causally(self.vlm, instruction, mask, self._along_axes(positions), self.last_read)
 
     def extend(self, context: Context, blocks: Sequence[Tensor]) -> Context:
         """Append blocks of embeddings; positions go on from the visible tokens, as if nothing else were."""

@@ -72,3 +72,47 @@ def test_gradients_reach_the_instruction_embeddings(backbone):
 def test_an_instruction_too_long_is_refused(backbone):
     with pytest.raises(ValueError, match="instruction of 41 bytes: expected at most 32"):
         read(backbone, "x" * 40)
+
+
+@pytest.fixture
+def readings(backbone):
+    """One entry for each time that the language model read instructions, how many distinct ones."""
+    found = []
+    backbone.lm.model.register_forward_pre_hook(
+        lambda module, args, given: found.append(len(given["inputs_embeds"])), with_kwargs=True
+    )
+    return found
+
+
+@torch.no_grad()
+def test_instructions_that_stay_are_read_once(backbone, readings):
+    """The same two, in another order and batch, need no second reading; two others and one alone do."""
+    first = read(backbone, "reach", "pushh")
+    again = read(backbone, "pushh", "reach", "reach")
+    assert readings == [2]
+    for (keys, _), (kept, _) in zip(first.keys_values, again.keys_values, strict=True):
+        assert torch.equal(keys[[1, 0, 0]], kept)
+    read(backbone, "reach", "slide")
+    read(backbone, "reach")
+    assert readings == [2, 2, 1]
+
+
+@torch.no_grad()
+def test_other_weights_read_anew(backbone, readings):
+    before = read(backbone, "reach")
+    backbone.lm.model.layers[0].self_attn.k_proj.weight.mul_(2)
+    after = read(backbone, "reach")
+    assert len(readings) == 2
+    assert torch.allclose(after.keys_values[0][0], 2 * before.keys_values[0][0])
+
+
+def test_what_was_read_without_gradients_serves_no_training(backbone, readings):
+    with torch.no_grad():
+        read(backbone, "reach")
+    context = read(backbone, "reach")
+    assert len(readings) == 2
+    assert context.keys_values[0][0].requires_grad
+    with torch.inference_mode():
+        read(backbone, "reach")
+    with torch.no_grad():
+        assert not read(backbone, "reach").keys_values[0][0].is_inference()
