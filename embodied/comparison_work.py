@@ -40,6 +40,8 @@ from embodied.manifest import write_json
 from embodied.rollout import Episode, EpisodeResult
 from embodied.training.checkpoint import last_checkpoint
 from embodied.training.loop import train
+from embodied.training.pace import Pace
+from embodied.training.policies import require_packages
 from embodied.training.run import SETTINGS
 
 Key = tuple[str, str, int | None, str, int]
@@ -51,13 +53,17 @@ ALONE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A piece of work that is done as a whole, or goes on where it was stopped."""
+    """A piece of work that is done as a whole, or goes on where it was stopped.
+
+    check: raises UserError for what the machine lacks to run it.
+    """
 
     stage: str
     label: str
     is_done: Callable[[], bool]
     run: Callable[[], None]
     needs: tuple["Unit", ...] = ()
+    check: Callable[[], None] = lambda: None
 
 
 class Work:
@@ -147,6 +153,9 @@ class Work:
     def _training_unit(self, checkpoint: str, seed: int, needs: tuple[Unit, ...]) -> Unit:
         folder = training_folder(self._config.output_dir, checkpoint, seed)
         config = dataclasses.replace(self._declaration.training[checkpoint], output_dir=folder, seed=seed)
+        minutes = self._declaration.minutes.get(checkpoint)
+        note = folder.with_name(f"{checkpoint}.steps.json")  # of all seeds
+        pace = None if minutes is None else Pace(minutes=minutes, note=note)
         start = self._declaration.starts_from.get(checkpoint)
         if start is not None:
             policy: Any = copy.copy(config.policy)
@@ -155,9 +164,10 @@ class Work:
         return Unit(
             stage="train",
             label=f"training {checkpoint}, seed {seed}",
-            is_done=partial(_is_trained, config),
-            run=partial(_train, config),
+            is_done=partial(_is_trained, config, pace),
+            run=partial(_train, config, pace),
             needs=needs,
+            check=partial(require_packages, config.policy),
         )
 
     # --- episodes ---------------------------------------------------------------------------------
@@ -223,7 +233,7 @@ class Work:
         folder = training_folder(self._config.output_dir, arm.checkpoint, seed)
         loaded = load_policy(folder, self._config.device, list(arm.overrides))
         policy, preprocessor, _ = loaded
-        check_fits(policy.config, self._declaration.conditions[condition])
+        check_fits(policy.config, self._declaration.conditions[condition], preprocessor)
         prepare_intervention(policy, preprocessor, self._declaration.training[arm.checkpoint].dataset)
         return make_agent(*loaded)
 
@@ -246,12 +256,15 @@ def _require_data(source: Recorded) -> None:
     open_metadata(source.root)
 
 
-def _is_trained(config: TrainConfig) -> bool:
+def _is_trained(config: TrainConfig, pace: Pace | None) -> bool:
     last = last_checkpoint(config.output_dir)
-    return last is not None and int(last.name) >= config.steps
+    steps = config.steps if pace is None else pace.noted()
+    return last is not None and steps is not None and int(last.name) >= steps
 
 
-def _train(config: TrainConfig) -> None:
+def _train(config: TrainConfig, pace: Pace | None) -> None:
     folder = config.output_dir
+    if pace is not None:
+        config = dataclasses.replace(config, steps=pace.measure(config))
     result = train(dataclasses.replace(config, resume=(folder / SETTINGS).is_file()))
     write_json(folder.with_name(f"{folder.name}.json"), json.loads(json.dumps(result)))

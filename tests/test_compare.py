@@ -213,6 +213,37 @@ def test_arms_are_compared_on_the_seeds_that_all_have(
     assert difference["training_seeds"] == [0]
 
 
+def test_minutes_become_the_steps_that_fit_for_every_seed(
+    small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured once, before the first seed; the steps of the measurement are thrown away."""
+    real, lengths = comparison_work.train, []
+
+    def train(config: Any) -> dict[str, Any]:
+        lengths.append(config.steps)
+        return real(config)
+
+    monkeypatch.setattr(comparison_work, "train", train)
+    entry = {key: value for key, value in DECLARED["training"]["none"].items() if key != "steps"}
+    config = small(training={"none": {**entry, "minutes": 0.001}})
+    result = compare(config)
+    assert result["done"] == result["units"]
+    noted = json.loads(Path("out/training/none.steps.json").read_text())
+    assert noted["steps"] == max(1, round(0.06 * noted["steps_per_s"]))
+    assert lengths == [noted["steps"]] * 2
+    assert not Path("out/training/none.steps-probe").exists()
+
+
+def test_a_package_that_a_peer_lacks_is_named_before_anything_is_made(
+    small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embodied.training.policies.find_spec", lambda name: None)
+    policy = {"type": "diffusion", "device": "cpu"}
+    with pytest.raises(UserError, match=r"--policy\.type=diffusion: diffusers is not installed"):
+        compare(small(training={"none": {"data": "east", "policy": policy}}))
+    assert not Path("out/data").exists()
+
+
 @pytest.mark.parametrize(
     ("part", "name", "change"),
     [

@@ -13,9 +13,11 @@
      "comparisons": [["plan", "none"]]}
 
 `data` takes the flags of `embodied collect`, or a `root` that exists, or data sets to `merge`; `training` the
-flags of `embodied train`, and `start_from`, an entry that trains a `model`, from whose checkpoint of the same
-seed a policy starts; `conditions` the flags of an environment. An arm is a checkpoint with flags of its
-policy that count at run time: several arms share one checkpoint, which is trained once per training seed.
+flags of `embodied train`, of our policies or LeRobot's (`"policy": {"type": "act"}`), and `start_from`, an
+entry that trains a `model`, from whose checkpoint of the same seed a policy starts, and `minutes` in place of
+`steps`, for arms that are to take the same time; `conditions` the flags of an environment. An arm is a
+checkpoint with flags of its policy that count at run time: several arms share one checkpoint, which is
+trained once per training seed.
 """
 
 import json
@@ -39,6 +41,9 @@ SET_BY_COMPARE = {
     "training": ("output_dir", "seed", "resume", "json", "env", "eval_freq"),
 }
 """Flags that would contradict the declaration, or change nothing that it is about."""
+
+OF_COMPARE = ("data", "start_from", "minutes")
+"""Fields of a training that are no flags of `embodied train`."""
 
 NOT_ARMS = (EXPERT, *FLOORS)
 """Who acts in every condition beside the arms."""
@@ -72,8 +77,9 @@ class Arm:
 class Declaration:
     """A declaration whose every part was found usable.
 
-    data: by name; data_of: data set of each checkpoint; training: per checkpoint, of seed 0; starts_from:
-    the world model's checkpoint, for policies that start from one; conditions: environments; episodes: per
+    data: by name; data_of: data set of each checkpoint; training: per checkpoint, of seed 0; minutes: those
+    that a checkpoint is trained for, where they decide about its steps; starts_from: the world model's
+    checkpoint, for policies that start from one; conditions: environments; episodes: per
     task, condition and training seed; comparisons: (arm, against); declared: the file's content.
     """
 
@@ -81,6 +87,7 @@ class Declaration:
     data: Mapping[str, CollectConfig | Recorded | Merged]
     data_of: Mapping[str, str]
     training: Mapping[str, TrainConfig]
+    minutes: Mapping[str, float]
     starts_from: Mapping[str, str]
     arms: Mapping[str, Arm]
     conditions: Mapping[str, SimulatedEnvConfig]
@@ -155,6 +162,9 @@ class _Parser:
             data=data,
             data_of={name: value["data"] for name, value in declared["training"].items()},
             training=training,
+            minutes={
+                name: value["minutes"] for name, value in declared["training"].items() if "minutes" in value
+            },
             starts_from={
                 name: value["start_from"]
                 for name, value in declared["training"].items()
@@ -231,10 +241,14 @@ class _Parser:
         start, models = value.get("start_from"), self._checkpoints(of_models=True)
         is_right = start is None or start in models
         _require(is_right, f"{place}.start_from", start, f"one that trains a model, {', '.join(models)}")
+        minutes = value.get("minutes", 1)
+        is_right = (_is_a(minutes, int) or _is_a(minutes, float)) and minutes > 0
+        is_right = is_right and not {"minutes", "steps"} <= set(value)
+        _require(is_right, f"{place}.minutes", minutes, "a number above 0, and no steps beside it")
         return self._training_config(place, name, value)
 
     def _training_config(self, place: str, name: str, value: Mapping[str, Any]) -> TrainConfig:
-        flags = {key: part for key, part in value.items() if key not in ("data", "start_from")}
+        flags = {key: part for key, part in value.items() if key not in OF_COMPARE}
         dataset = flags.get("dataset", {})
         _require(isinstance(dataset, dict), f"{place}.dataset", dataset, "a mapping")
         self._refuse(f"{place}.dataset", dataset, ("root",))

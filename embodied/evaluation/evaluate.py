@@ -92,7 +92,7 @@ class Subject:
 def _trained(config: EvaluateConfig, env: SimulatedEnvConfig) -> Subject:
     load = load_policy if config.policy.world_model_path is None else load_planner
     policy, preprocessor, postprocessor = load(config.policy.folder, config.device, config.policy_overrides)
-    check_fits(policy.config, env)
+    check_fits(policy.config, env, preprocessor)
     prepare_intervention(policy, preprocessor, config.calibration)
     return Subject(
         agent=make_agent(policy, preprocessor, postprocessor),
@@ -126,7 +126,7 @@ def evaluate_policy(
     policy and the environment do not fit.
     """
     env = require_simulated(env_config)
-    check_fits(policy.config, env)
+    check_fits(policy.config, env, preprocessor)
     was_training = policy.training
     policy.eval()
     try:

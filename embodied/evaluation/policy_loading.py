@@ -13,11 +13,12 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.utils import env_to_policy_features
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.processor import PolicyProcessorPipeline
+from lerobot.processor import PolicyProcessorPipeline, RenameObservationsProcessorStep
 from lerobot.utils.constants import POLICY_POSTPROCESSOR_DEFAULT_NAME, POLICY_PREPROCESSOR_DEFAULT_NAME
 from lerobot.utils.device_utils import is_torch_device_available
 
 import embodied.lerobot_plugin  # noqa: F401  (registers our policies)
+from embodied.data.dataset import first_line
 from embodied.errors import UserError
 from embodied.lerobot_plugin import SimulatedEnvConfig
 from embodied.manifest import read_json
@@ -57,9 +58,10 @@ def load_policy(path: Path, device: str | None = None, overrides: list[str] | No
     config.pretrained_path = folder
     try:
         policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
+    except (ImportError, OSError) as error:  # a part of LeRobot or a VLM's folder is not there
+        raise UserError(f"{folder}: {first_line(error)}") from error
     except RuntimeError as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise UserError(f"{folder}: weights and configuration do not fit: {first_line}") from error
+        raise UserError(f"{folder}: weights and configuration do not fit: {first_line(error)}") from error
     preprocessor, postprocessor = make_pre_post_processors(
         config,
         pretrained_path=str(folder),
@@ -140,9 +142,22 @@ def _detail(error: Exception) -> str:
     return str(reason).strip().split("\n")[0]
 
 
-def check_fits(config: PreTrainedConfig, env: SimulatedEnvConfig) -> None:
-    """Raise UserError naming the first input or action of the policy that the environment does not have."""
-    check_features({**(config.input_features or {}), **(config.output_features or {})}, env)
+def rename_steps(preprocessor: PolicyProcessorPipeline) -> list[Any]:
+    """The steps, LeRobot's, that give observations the names a policy knows, by their `rename_map`."""
+    return [step for step in preprocessor.steps if isinstance(step, RenameObservationsProcessorStep)]
+
+
+def check_fits(
+    config: PreTrainedConfig, env: SimulatedEnvConfig, preprocessor: PolicyProcessorPipeline | None = None
+) -> None:
+    """Raise UserError naming the first input or action of the policy that the environment does not have.
+
+    preprocessor: the policy's, which may give the environment's features the names that the policy knows.
+    """
+    steps = [] if preprocessor is None else rename_steps(preprocessor)
+    shown = {seen: name for step in steps for name, seen in step.rename_map.items()}
+    wanted = {**(config.input_features or {}), **(config.output_features or {})}
+    check_features({shown.get(name, name): feature for name, feature in wanted.items()}, env)
 
 
 def check_features(wanted: Mapping[str, PolicyFeature], env: SimulatedEnvConfig) -> None:

@@ -1,6 +1,7 @@
 """A LeRobot policy, ours or LeRobot's own, as something to train, built by LeRobot's own factories."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.policies.factory import make_policy, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.constants import OBS_IMAGE, REWARD
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from torch import Tensor, nn
 
 from embodied.data.cache import FrameCache
+from embodied.data.dataset import first_line
 from embodied.data.windows import delta_indices_of
 from embodied.errors import UserError
 from embodied.evaluation.evaluate import evaluate_policy
-from embodied.evaluation.policy_loading import check_fits
+from embodied.evaluation.policy_loading import check_fits, rename_steps
 from embodied.evaluation.world_model_loading import load_world_model
 from embodied.lerobot_plugin import require_simulated
 from embodied.training.initialisation import start_from_world_model
@@ -40,6 +43,22 @@ WHERE_IT_RUNS_OR_GOES = {
     "tags",
 }
 """Fields of a policy's configuration that say nothing about the network that is trained."""
+
+OPTIONAL_PACKAGES = {"diffusion": "diffusers", "smolvla": "num2words"}
+"""What LeRobot's policies need beyond what is installed with us; each has LeRobot's extra of its own name."""
+
+SEES_ONE_PICTURE = ("tdmpc",)
+"""Policies that find their only picture under LeRobot's name `OBS_IMAGE`, and under no camera's name."""
+
+
+def require_packages(config: PreTrainedConfig | None) -> None:
+    """UserError, saying what to install, if a policy's optional package is not there."""
+    package = OPTIONAL_PACKAGES.get(config.type) if config is not None else None
+    if config is not None and package is not None and find_spec(package) is None:
+        raise UserError(
+            f"--policy.type={config.type}: {package} is not installed: expected it, as by "
+            f"`uv pip install 'lerobot[{config.type}]'`"
+        )
 
 
 def parameter_groups_of(policy: PreTrainedPolicy) -> list[dict[str, Any]]:
@@ -94,28 +113,29 @@ def policy_trainable(
 
     metadata: of what is loaded, as `seen_metadata` gives it. `config` is completed in place, as LeRobot does:
     its inputs are the features of `metadata`, unless it names its own. resumes: weights will be loaded, so
-    that it need not start from a world model. Raises UserError if a package it needs is not installed, if the
-    environment cannot run it, or if it cannot start from the world model; ValueError if statistics are
-    missing.
+    that it need not start from a world model. Raises UserError if a package it needs is not installed, if it
+    cannot use such data, if the environment cannot run it, or if it cannot start from the world model;
+    ValueError if statistics are missing.
     """
+    require_packages(config)
     start: dict[str, Any] = {}
     if isinstance(config, LatentVLAConfig) and config.world_model_path is not None:
         start["world_model_path"], config.world_model_path = str(config.world_model_path), None
-    if not config.input_features:
-        described = dataset_to_policy_features(metadata.features)
-        config.input_features = {
-            key: feature for key, feature in described.items() if feature.type is not FeatureType.ACTION
-        }
+    renamed = _choose_inputs(config, metadata)
     try:
-        policy = make_policy(config, ds_meta=metadata)
-    except ImportError as error:  # an optional part of LeRobot; its message says what to install
-        raise UserError(f"--policy.type={config.type}: {error}") from error
+        policy = make_policy(config, ds_meta=metadata, rename_map=renamed)
+    except UserError:
+        raise
+    except (ImportError, OSError, ValueError) as error:  # lacks a package or a VLM, or refuses such data
+        raise UserError(f"--policy.type={config.type}: {first_line(error)}") from error
     if start and not resumes:
         start_from_world_model(policy, load_world_model(Path(start["world_model_path"]), "cpu"))
     statistics: Any = checked_statistics(config, metadata.stats or {})  # arrays, though LeRobot says tensors
     preprocessor, postprocessor = make_pre_post_processors(
         config, dataset_stats=statistics, dataset_meta=metadata
     )
+    for step in rename_steps(preprocessor):
+        step.rename_map = {**step.rename_map, **renamed}
 
     window, stride = 0, 1
     if isinstance(config, LatentVLAConfig):
@@ -128,7 +148,8 @@ def policy_trainable(
 
     evaluate: Callable[[int, int], EpisodeRows] | None = None
     if env is not None:
-        _check_environment(config, env)
+        # Fails before training rather than at the first evaluation.
+        check_fits(config, require_simulated(env), preprocessor)
         evaluate = _evaluator(policy, preprocessor, postprocessor, env)
 
     return Trainable(
@@ -140,10 +161,36 @@ def policy_trainable(
         episode_stride=stride,
         parameter_groups=parameter_groups_of(policy),
         identity=network_identity(config) | start,
-        specification=specification(config.input_features, config.output_features or {}, metadata),
+        specification=specification(config.input_features or {}, config.output_features or {}, metadata),
         after_step=_after_step(policy),
         evaluate=evaluate,
     )
+
+
+def _choose_inputs(config: PreTrainedConfig, metadata: LeRobotDatasetMetadata) -> dict[str, str]:
+    """Complete the inputs of `config`, in place; returns names of the data set -> names the policy knows.
+
+    Raises UserError if the policy cannot learn from such data.
+    """
+    if config.reward_delta_indices is not None and REWARD not in metadata.features:
+        raise UserError(
+            f"--policy.type={config.type}: learns from rewards: expected a data set with {REWARD}"
+        )
+    if config.input_features:
+        return {}
+    described = dataset_to_policy_features(metadata.features)
+    inputs = {key: feature for key, feature in described.items() if feature.type is not FeatureType.ACTION}
+    renamed: dict[str, str] = {}
+    if config.type in SEES_ONE_PICTURE:
+        pictures = [key for key, feature in inputs.items() if feature.type is FeatureType.VISUAL]
+        if len(pictures) != 1:
+            raise UserError(
+                f"--policy.type={config.type}: sees one picture, not {len(pictures)} "
+                f"({', '.join(pictures)}): expected one of them, such as --dataset.cameras=corner"
+            )
+        renamed = {pictures[0]: OBS_IMAGE}
+    config.input_features = {renamed.get(key, key): feature for key, feature in inputs.items()}
+    return renamed
 
 
 def _evaluator(
@@ -156,11 +203,6 @@ def _evaluator(
         return evaluate_policy(policy, preprocessor, postprocessor, env, episodes=episodes, seed=seed)
 
     return evaluate
-
-
-def _check_environment(config: PreTrainedConfig, env: EnvConfig) -> None:
-    """Fail before training rather than at the first evaluation."""
-    check_fits(config, require_simulated(env))
 
 
 def _after_step(policy: nn.Module) -> Callable[[], None] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lerobot.policies.act.configuration_act import ACTConfig
 
 import embodied.training.world_models  # noqa: F401  (registers the world models)
 from embodied.config import CollectConfig
@@ -28,6 +29,11 @@ GOOD: dict[str, Any] = {
     "training": {
         "none": {"data": "left", "dataset": {"success_only": True}, "policy": {"device": "cpu"}, "steps": 7},
         "latent": {"data": "both", "policy": LATENT, "optimizer": {"lr": 0.1}, "start_from": "world"},
+        "peer": {
+            "data": "old",
+            "policy": {"type": "act", "chunk_size": 3, "n_action_steps": 2},
+            "minutes": 2.5,
+        },
         "world": {"data": "old", "model": {"device": "cpu"}},
     },
     "arms": {
@@ -65,7 +71,11 @@ def test_a_declaration_becomes_the_configurations_of_its_stages(read: Callable) 
     assert (none.steps, none.dataset.success_only, none.dataset.root) == (7, True, Path("out/data/left"))
     assert (latent.optimizer.lr, latent.dataset.root) == (0.1, Path("out/data/both"))
     assert latent.policy.imagination == "latent"
-    assert found.data_of == {"none": "left", "latent": "both", "world": "old"}
+    peer = found.training["peer"].policy
+    assert isinstance(peer, ACTConfig)
+    assert peer.chunk_size == 3
+    assert found.minutes == {"peer": 2.5}
+    assert found.data_of == {"none": "left", "latent": "both", "peer": "old", "world": "old"}
     assert found.starts_from == {"latent": "world"}
     assert found.training["world"].policy is None
     assert found.arms["plan"] == Arm(
@@ -116,7 +126,11 @@ REMOVED = object()
         ("training.none.dataset.success_only", 3, "training.none: --dataset.success_only=3: expected true"),
         ("training.none.policy.preset", "huge", "training.none: --policy.preset=huge: expected one of"),
         ("training.none.policy", 3, "training.none: expected a mapping for policy."),
-        ("arms.none.checkpoint", "plan", 'arms.none.checkpoint="plan": expected one of none, latent'),
+        ("training.none.minutes", 5, "training.none.minutes=5: expected a number above 0, and no steps"),
+        ("training.latent.minutes", 0, "training.latent.minutes=0: expected a number above 0"),
+        ("training.latent.minutes", "long", 'training.latent.minutes="long": expected a number above 0'),
+        ("training.none.policy", {"type": "act", "chunk": 3}, "training.none: --policy.chunk is no flag"),
+        ("arms.none.checkpoint", "plan", 'arms.none.checkpoint="plan": expected one of none, latent, peer'),
         ("arms.none.mode", "plan", "arms.none.mode: expected one of checkpoint, policy"),
         ("arms.none", {}, "arms.none.checkpoint is missing"),
         ("arms.expert", {"checkpoint": "none"}, "expected another name than expert, random, noop"),
@@ -124,7 +138,7 @@ REMOVED = object()
         ("arms.plan.policy.mod", "x", "arms.plan: --policy.mod is no flag here: expected --policy.mode"),
         ("arms.plan.policy.intervention", "swap", "arms.plan: --policy.intervention=swap: expected one of"),
         ("arms.plan.policy.relative_actions", True, "arms.plan.policy.relative_actions: expected no such"),
-        ("arms.none.checkpoint", "world", 'arms.none.checkpoint="world": expected one of none, latent'),
+        ("arms.none.checkpoint", "world", 'arms.none.checkpoint="world": expected one of none, latent, peer'),
         ("training.none.start_from", "latent", 'training.none.start_from="latent": expected one that trains'),
         (
             "comparisons",
