@@ -75,8 +75,8 @@ class LatentVLAConfig(PreTrainedConfig):
     of a part of the loss beside the action's.
 
     memory_tokens: looks that a bank over the episode holds before it merges similar ones (0: no memory);
-    memory_window: W, looks in a row that training sees at once, enough for its longest episode; memory: what
-    is read of the bank at run time, see `MEMORIES`.
+    memory_window: W, looks in a row that training sees at once, as many whole episodes as fit, at least its
+    longest; `--batch_size` then counts windows. memory: what is read of the bank at run time, see `MEMORIES`.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
