@@ -12,6 +12,7 @@ import pytest
 
 from embodied import cli
 from embodied.errors import UserError
+from embodied.verbs import COMMANDS, Verb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,8 @@ class Config:
 
 def verb_that(monkeypatch: pytest.MonkeyPatch, function: Any, **options: Any) -> None:
     """Make `embodied try` call `function`."""
-    verb = cli.Verb(
-        summary="s", config="Config", function="m:f", example="--value=1", renders=False, **options
-    )
-    monkeypatch.setitem(cli.COMMANDS, "try", verb)
+    verb = Verb(summary="s", config="Config", function="m:f", example="--value=1", renders=False, **options)
+    monkeypatch.setitem(COMMANDS, "try", verb)
     monkeypatch.setattr(cli, "_load", lambda target: function)
     monkeypatch.setattr(cli, "_config_class", lambda verb: Config)
 
@@ -180,7 +179,7 @@ def test_a_folder_is_refused_as_json_file_before_anything_runs(
 
 
 def test_every_verb_of_the_command_line_has_a_configuration_with_json() -> None:
-    for verb in cli.COMMANDS.values():
+    for verb in COMMANDS.values():
         assert "json" in cli._config_class(verb).__dataclass_fields__
 
 

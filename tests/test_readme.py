@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from embodied import cli
 from embodied.readme_tables import bench_table, evaluation_table, markdown
+from embodied.verbs import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,7 +77,7 @@ def test_nothing_shown_names_a_place_on_somebodys_machine(path: Path) -> None:
 def test_every_command_of_the_readme_exists() -> None:
     commands = re.findall(r"^embodied (bench \w+|\w+) --", README, re.MULTILINE)
     assert commands
-    assert set(commands) <= set(cli.COMMANDS)
+    assert set(commands) <= set(COMMANDS)
 
 
 def test_the_two_commands_of_the_readme_exist() -> None:

@@ -21,7 +21,6 @@ from lerobot.robots import RobotConfig, make_robot_from_config
 
 from embodied.chaos.relay import LOOPBACK, Relay
 from embodied.chaos.waving import waving_target
-from embodied.cli import ROBOTS
 from embodied.errors import UserError
 from embodied.forked import start_command, start_function
 from embodied.manifest import write_json
@@ -35,6 +34,7 @@ from embodied.serving.profiles import find_profile
 from embodied.serving.run import robot_specification
 from embodied.serving.serve import run_server
 from embodied.serving.server import Settings
+from embodied.verbs import ROBOTS
 
 IMPORTED = ("embodied.lerobot_plugin", *ROBOTS, "embodied.serving.run", "embodied.serving.serve")
 LOADING_SECONDS = 300.0
