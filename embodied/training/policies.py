@@ -172,7 +172,8 @@ def _choose_inputs(config: PreTrainedConfig, metadata: LeRobotDatasetMetadata) -
 
     Raises UserError if the policy cannot learn from such data.
     """
-    if config.reward_delta_indices is not None and REWARD not in metadata.features:
+    does_without = isinstance(config, LatentVLAConfig)  # success tells as well
+    if config.reward_delta_indices is not None and not does_without and REWARD not in metadata.features:
         raise UserError(
             f"--policy.type={config.type}: learns from rewards: expected a data set with {REWARD}"
         )
