@@ -77,13 +77,11 @@ def assert_alike(one: TrainConfig, other: TrainConfig) -> None:
         assert torch.allclose(weights(other)[name], value, atol=2e-4), name
 
 
-@pytest.mark.parametrize("policy", ["vla_config", "memory_config"])
 def test_two_processes_give_the_loss_curve_of_one_on_the_joint_batch(
-    configure: Callable[..., TrainConfig], request: pytest.FixtureRequest, policy: str
+    configure: Callable[..., TrainConfig], memory_config: Callable
 ) -> None:
-    """Noise, augmentation and means over real steps included; with memory also SIGReg and imagination."""
-    config = request.getfixturevalue(policy)()
-    one, two = configure("one", policy=config), configure("two", policy=config)
+    """Whole episodes, imagination and SIGReg; noise, augmentation and means over real steps."""
+    one, two = (configure(name, policy=memory_config()) for name in ("one", "two"))
     train(one)
     train_by_two(two)
     assert_alike(one, two)
@@ -92,7 +90,7 @@ def test_two_processes_give_the_loss_curve_of_one_on_the_joint_batch(
 def test_a_checkpoint_of_two_processes_is_continued_by_one(
     configure: Callable[..., TrainConfig], vla_config: Callable
 ) -> None:
-    """Two steps by two and two by one equal four by one; with half the batch it would be another run."""
+    """Single frames: two steps by two and two by one equal four by one; half the batch is another run."""
     straight, moved = (configure(name, policy=vla_config()) for name in ("straight", "moved"))
     train(straight)
     train_by_two(dataclasses.replace(moved, steps=2))
