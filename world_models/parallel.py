@@ -33,10 +33,9 @@ def draw_rows(draw: Callable[..., Tensor], shape: tuple[int, ...], device: torch
 
     draw: such as `torch.randn`. The first process draws for everyone.
     """
-    if not is_distributed():
-        return draw(shape, device=device)
-    joint = draw((dist.get_world_size() * shape[0], *shape[1:]), device=device)
-    dist.broadcast(joint, src=0)
+    joint = draw((place()[1] * shape[0], *shape[1:]), device=device)
+    if is_distributed():
+        dist.broadcast(joint, src=0)
     return own_rows(joint)
 
 
@@ -47,8 +46,6 @@ def masked_average(error: Tensor, real: Tensor) -> Tensor:
     nothing is real.
     """
     count = real.sum()
-    processes = 1
     if is_distributed():
         dist.all_reduce(count)
-        processes = dist.get_world_size()
-    return (error * real).sum() / count.clamp_min(1) * processes
+    return (error * real).sum() / count.clamp_min(1) * place()[1]

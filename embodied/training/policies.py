@@ -53,8 +53,10 @@ SEES_ONE_PICTURE = ("tdmpc",)
 
 def require_packages(config: PreTrainedConfig | None) -> None:
     """UserError, saying what to install, if a policy's optional package is not there."""
-    package = OPTIONAL_PACKAGES.get(config.type) if config is not None else None
-    if config is not None and package is not None and find_spec(package) is None:
+    if config is None or config.type not in OPTIONAL_PACKAGES:
+        return
+    package = OPTIONAL_PACKAGES[config.type]
+    if find_spec(package) is None:
         raise UserError(
             f"--policy.type={config.type}: {package} is not installed: expected it, as by "
             f"`uv pip install 'lerobot[{config.type}]'`"
