@@ -217,17 +217,21 @@ class Work:
         elif seed is None:
             run_floor(who, env, list(missing.values()), num_envs=num_envs, finished=note)
         else:
-            one_by_one = [missing[key] for key in list(keys)[:ALONE] if key in missing]
-            together = [episode for episode in missing.values() if episode not in one_by_one]
             agent = self._agent(condition, self._declaration.arms[who], seed)
+            alone = [] if agent.sociable else [missing[key] for key in list(keys)[:ALONE] if key in missing]
+            # Who depends on the rest of a batch meets the batches of the whole cell, whatever is missing.
+            run = list((keys if agent.sociable else missing).values())
+            together = [episode for episode in run if episode not in alone]
             if together:
                 run_agent(agent, env, together, num_envs=num_envs, description=who, finished=note)
-            if one_by_one:
-                run_agent(agent, env, one_by_one, num_envs=1, finished=partial(note, alone=True))
+            if alone:
+                run_agent(agent, env, alone, num_envs=1, finished=partial(note, alone=True))
 
     def _note(self, row: Row) -> None:
-        self._log.append(row)
-        self._rows[_key(row)] = row
+        """Keep a row, but for one that is on record already."""
+        if _key(row) not in self._rows:
+            self._log.append(row)
+            self._rows[_key(row)] = row
 
     def _agent(self, condition: str, arm: Arm, seed: int) -> Any:
         folder = training_folder(self._config.output_dir, arm.checkpoint, seed)

@@ -61,11 +61,13 @@ class Agent(Protocol):
     """Decides for a batch of running episodes.
 
     chunk_steps: n, the steps executed per decision. stateful: it carries state from one decision to the next,
-    so that episodes start together and their batch keeps its size and order until all have ended.
+    so that episodes start together and their batch keeps its size and order until all have ended. sociable:
+    what it decides for an episode depends on the others of its batch, so that none can be run alone.
     """
 
     chunk_steps: int
     stateful: bool
+    sociable: bool
 
     def begin(self, action_space: gym.spaces.Box) -> None:
         """Prepare for new episodes: called once, or before each batch of episodes if stateful."""

@@ -56,7 +56,8 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Co
     def declare(*, options: dict[str, Any] | None = None, **changes: Any) -> CompareConfig:
         path = Path("points.json")
         path.write_text(json.dumps({**DECLARED, **changes}))
-        return CompareConfig(declaration=path, output_dir=Path("out"), num_envs=1, **(options or {}))
+        settings = {"declaration": path, "output_dir": Path("out"), "num_envs": 1, **(options or {})}
+        return CompareConfig(**settings)
 
     return declare
 
@@ -140,6 +141,28 @@ def test_rows_that_are_there_are_not_run_again(small: Callable, worked: list[str
     assert worked == ["run_agent"]
     assert sorted(keys(path), key=str) == sorted(set(keys(path)), key=str)
     assert rates(again) == rates(first)
+
+
+def test_whoever_remembers_for_a_neighbour_is_never_alone(small: Callable) -> None:
+    """The batches are those of the whole cell, so that rows that were lost come back as they were."""
+    remembers = {**POLICY, "memory_tokens": 2, "memory_window": 4}
+    config = small(
+        training={"bank": {**DECLARED["training"]["none"], "policy": remembers}},
+        arms={"swapped": {"checkpoint": "bank", "policy": {"memory": "swapped"}}},
+        training_seeds=[0],
+        episodes=4,
+        options={"num_envs": 2},
+    )
+    result = compare(config)
+    (arm,) = (one for one in result["arms"] if one["arm"] == "swapped")
+    assert (arm["episodes"], arm["latency_ms"]["p50"]) == (4, None)
+    path = Path("out/points.jsonl")
+    rows = RowLog(path).rows
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:-1]))
+    compare(config)
+    assert [{**row, "decision_ms": []} for row in RowLog(path).rows] == [
+        {**row, "decision_ms": []} for row in rows
+    ]
 
 
 def test_more_seeds_episodes_and_arms_are_added_to_what_is_there(small: Callable, worked: list[str]) -> None:

@@ -17,6 +17,7 @@ class EastAgent:
     def __init__(self, chunk_steps: int = 1, stateful: bool = False, speed: float = 1.0) -> None:
         self.chunk_steps = chunk_steps
         self.stateful = stateful
+        self.sociable = False
         self.speed = speed
         self.batches: list[int] = []
         self.beginnings = 0

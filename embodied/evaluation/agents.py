@@ -109,6 +109,7 @@ class ChunkAgent(_PolicyAgent):
         goes_on = self._config.type == "latent_mpc" and self._config.goes_on
         remembers = self._config.type == "latent_vla" and self._config.memory_tokens > 0
         self.stateful: bool = self._config.n_obs_steps > 1 or goes_on or remembers
+        self.sociable: bool = remembers and self._config.memory == "swapped"
 
     def act(
         self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]
@@ -143,6 +144,7 @@ class StepAgent(_PolicyAgent):
 
     chunk_steps = 1
     stateful = True
+    sociable = False
 
     def act(
         self, observation: dict[str, Any], instructions: list[str], episodes: list[Episode], looks: list[int]

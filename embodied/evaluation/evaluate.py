@@ -36,9 +36,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a checkpoint or an exported policy, print a table and return the result as JSON values.
 
     Beside what `summarise` gives: `floors` (the same for random and for no actions), `latency_ms` (p50 and
-    p95 of a decision for one environment alone), `checkpoint`, `policy` (its type, or `exported`), `env`,
-    what `provenance` gives and, with tasks of the ability suite, `profile`, of which `abilities` is an
-    `ability_profile`.
+    p95 of a decision for one environment alone, None where none can be alone), `checkpoint`, `policy` (its
+    type, or `exported`), `env`, what `provenance` gives and, with tasks of the ability suite, `profile`, of
+    which `abilities` is an `ability_profile`.
     With an output_dir, the result goes to `evaluation.json`, episode rows to `episodes.jsonl` and films to
     `videos/` in it.
     Raises UserError for a checkpoint or an environment that cannot be used.
@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         floor_rows = episode_rows(name, run_floor(name, env, episodes, num_envs=config.num_envs))
         floors[name] = summarise(floor_rows)
         rows += floor_rows
-    alone = run_agent(agent, env, episodes[:1], num_envs=1, description="latency")
+    alone = () if agent.sociable else run_agent(agent, env, episodes[:1], num_envs=1, description="latency")
     if config.output_dir is not None:
         write_rows(rows, config.output_dir / "episodes.jsonl")
         save_recordings(results, config.output_dir / "videos")
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **summary,
         **({"profile": {"abilities": profile}} if profile else {}),
         "floors": floors,
-        "latency_ms": percentiles_ms(alone[0].decision_seconds),
+        "latency_ms": percentiles_ms([seconds for result in alone for seconds in result.decision_seconds]),
         "policy": subject.kind,
         "env": {"type": env.type, "task": env.task, **json.loads(json.dumps(env.gym_kwargs))},
         **subject.origin,

@@ -15,6 +15,7 @@ from envs.simulated import Expert, SimulatedEnv
 
 class _Blind:
     stateful = False
+    sociable = False
 
     def __init__(self, chunk_steps: int, actions_are_targets: bool) -> None:
         self.chunk_steps = chunk_steps

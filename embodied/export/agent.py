@@ -32,6 +32,7 @@ class DeciderAgent:
     """
 
     stateful = False
+    sociable = False
 
     def __init__(self, decider: Decider, mode: str) -> None:
         self._decider, self._mode = decider, mode

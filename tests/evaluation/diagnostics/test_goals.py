@@ -14,6 +14,7 @@ class Homing:
     """Goes where the goal's picture is as bright as what it sees, at some speed."""
 
     stateful = False
+    sociable = False
 
     def __init__(self, speed: float = 1.0, chunk_steps: int = 2) -> None:
         self.speed, self.chunk_steps = speed, chunk_steps
