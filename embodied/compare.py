@@ -78,9 +78,6 @@ def _run(units: list[Unit], config: CompareConfig) -> bool:
     """Run what is not done; returns whether time was up before the end."""
     started = time.monotonic()
     chosen = [unit for unit in units if config.stage in ("all", unit.stage)]
-    for unit in chosen:
-        if not unit.is_done():
-            unit.check()  # before hours of work rather than after them
     for number, unit in enumerate(chosen, start=1):
         if unit.is_done():
             continue

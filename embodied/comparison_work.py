@@ -41,7 +41,6 @@ from embodied.rollout import Episode, EpisodeResult
 from embodied.training.checkpoint import last_checkpoint
 from embodied.training.loop import train
 from embodied.training.pace import Pace
-from embodied.training.policies import require_packages
 from embodied.training.run import SETTINGS
 
 Key = tuple[str, str, int | None, str, int]
@@ -53,17 +52,13 @@ ALONE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A piece of work that is done as a whole, or goes on where it was stopped.
-
-    check: raises UserError for what the machine lacks to run it.
-    """
+    """A piece of work that is done as a whole, or goes on where it was stopped."""
 
     stage: str
     label: str
     is_done: Callable[[], bool]
     run: Callable[[], None]
     needs: tuple["Unit", ...] = ()
-    check: Callable[[], None] = lambda: None
 
 
 class Work:
@@ -167,7 +162,6 @@ class Work:
             is_done=partial(_is_trained, config, pace),
             run=partial(_train, config, pace),
             needs=needs,
-            check=partial(require_packages, config.policy),
         )
 
     # --- episodes ---------------------------------------------------------------------------------

@@ -257,16 +257,6 @@ def test_minutes_become_the_steps_that_fit_for_every_seed(
     assert not Path("out/training/none.steps-probe").exists()
 
 
-def test_a_package_that_a_peer_lacks_is_named_before_anything_is_made(
-    small: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embodied.training.policies.find_spec", lambda name: None)
-    policy = {"type": "diffusion", "device": "cpu"}
-    with pytest.raises(UserError, match=r"--policy\.type=diffusion: diffusers is not installed"):
-        compare(small(training={"none": {"data": "east", "policy": policy}}))
-    assert not Path("out/data").exists()
-
-
 @pytest.mark.parametrize(
     ("part", "name", "change"),
     [

@@ -1,7 +1,6 @@
 """A LeRobot policy, ours or LeRobot's own, as something to train, built by LeRobot's own factories."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +43,8 @@ WHERE_IT_RUNS_OR_GOES = {
 }
 """Fields of a policy's configuration that say nothing about the network that is trained."""
 
-OPTIONAL_PACKAGES = {"diffusion": "diffusers", "smolvla": "num2words"}
-"""What LeRobot's policies need beyond what is installed with us; each has LeRobot's extra of its own name."""
-
 SEES_ONE_PICTURE = ("tdmpc",)
 """Policies that find their only picture under LeRobot's name `OBS_IMAGE`, and under no camera's name."""
-
-
-def require_packages(config: PreTrainedConfig | None) -> None:
-    """UserError, saying what to install, if a policy's optional package is not there."""
-    if config is None or config.type not in OPTIONAL_PACKAGES:
-        return
-    package = OPTIONAL_PACKAGES[config.type]
-    if find_spec(package) is None:
-        raise UserError(
-            f"--policy.type={config.type}: {package} is not installed: expected it, as by "
-            f"`uv pip install 'lerobot[{config.type}]'`"
-        )
 
 
 def parameter_groups_of(policy: PreTrainedPolicy) -> list[dict[str, Any]]:
@@ -119,7 +103,6 @@ def policy_trainable(
     cannot use such data, if the environment cannot run it, or if it cannot start from the world model;
     ValueError if statistics are missing.
     """
-    require_packages(config)
     start: dict[str, Any] = {}
     if isinstance(config, LatentVLAConfig) and config.world_model_path is not None:
         start["world_model_path"], config.world_model_path = str(config.world_model_path), None

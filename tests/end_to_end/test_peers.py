@@ -1,7 +1,6 @@
 """Peers in one harness: `embodied compare` with LeRobot's policies beside ours, on the same seeds."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import embodied.training.world_models  # noqa: F401  (registers the world models
 from embodied.compare import compare
 from embodied.config import CompareConfig
 from embodied.evaluation.row_log import RowLog
-from embodied.training.policies import OPTIONAL_PACKAGES
 from tests.tiny_vlms import END, byte_level_tokenizer, write_vlm
 
 PUSHT = {"type": "embodied_pusht", "width": 64, "height": 64, "episode_length": 6}
@@ -95,14 +93,9 @@ def write_vlm_of_smolvla(folder: Path) -> None:
 def test_every_peer_is_trained_and_acts_on_the_same_seeds_as_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those whose optional packages are there."""
     monkeypatch.chdir(tmp_path)
     write_vlm_of_smolvla(Path("vlm"))
-    arms = {
-        name: {**policy, "device": "cpu"}
-        for name, policy in ARMS.items()
-        if name not in OPTIONAL_PACKAGES or find_spec(OPTIONAL_PACKAGES[name])
-    }
+    arms = {name: {**policy, "device": "cpu"} for name, policy in ARMS.items()}
     declared = {
         "name": "peers",
         "data": {"few": {"env": PUSHT, "episodes": 0, "random_episodes": 2, "workers": 1}},
