@@ -324,11 +324,11 @@ class ImagineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """`embodied bench envs|loader|infer|train|plan|evaluate`: our speed beside a peer's, in turn in one run.
+    """`embodied bench WHAT`: our speed beside a peer's, in turn in one run; `plan` and `growth` have no peer.
 
     repeats: paired measurements; steps: environment steps, batches, decisions, training steps or episodes in
     each; batch_size: of `loader` and `train`; dataset_root: data set for `loader`, a temporary one is
-    collected if None. `plan` has no peer but the same policy without planning.
+    collected if None.
     """
 
     repeats: int = 5

@@ -186,6 +186,13 @@ BENCHES = {
         example="--json=results/bench_plan.json",
         renders=False,
     ),
+    "growth": Verb(
+        summary="milliseconds per decision as pictures, cameras, chunk, batch and depth grow",
+        config="BenchConfig",
+        function="embodied.benchmarks.growth:bench_growth",
+        example="--json=results/bench_growth.json",
+        renders=False,
+    ),
     "evaluate": Verb(
         summary="evaluation episodes per minute, against lerobot-eval with the same checkpoint and seeds",
         config="BenchConfig",

@@ -157,10 +157,13 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
             "quickstart, collect, inspect, train, evaluate, compare, imagine, run, serve, chaos, export, "
             "report, doctor, bench",
         ),
-        (["bench"], "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate"),
+        (
+            ["bench"],
+            "bench envs, bench loader, bench infer, bench train, bench plan, bench growth, bench evaluate",
+        ),
         (
             ["bench", "speed"],
-            "bench envs, bench loader, bench infer, bench train, bench plan, bench evaluate",
+            "bench envs, bench loader, bench infer, bench train, bench plan, bench growth, bench evaluate",
         ),
     ],
 )

@@ -30,7 +30,8 @@ from policies.latent_vla.configuration_latent_vla import MODES, LatentVLAConfig
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.tokenizer import byte_tokenizer
 
-CAMERAS = tuple(f"{OBS_IMAGES}.{name}" for name in ("corner", "gripper"))
+ALL_CAMERAS = tuple(f"{OBS_IMAGES}.{name}" for name in ("corner", "gripper", "side", "top"))
+CAMERAS = ALL_CAMERAS[:2]
 STATE_SIZE = ACTION_SIZE = 4
 INSTRUCTION = "press the button down from above"
 WARM_UP = 3
@@ -110,17 +111,17 @@ def _time(decide: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - started
 
 
-def _features(size: int) -> dict[str, Any]:
-    images = {key: PolicyFeature(FeatureType.VISUAL, (3, size, size)) for key in CAMERAS}
+def _features(size: int, cameras: int = len(CAMERAS)) -> dict[str, Any]:
+    images = {key: PolicyFeature(FeatureType.VISUAL, (3, size, size)) for key in ALL_CAMERAS[:cameras]}
     return {
         "input_features": {**images, OBS_STATE: PolicyFeature(FeatureType.STATE, (STATE_SIZE,))},
         "output_features": {ACTION: PolicyFeature(FeatureType.ACTION, (ACTION_SIZE,))},
     }
 
 
-def untrained(size: int, device: str, **changes: Any) -> LatentVLAPolicy:
+def untrained(size: int, device: str, cameras: int = len(CAMERAS), **changes: Any) -> LatentVLAPolicy:
     """Our policy for pictures of `size` pixels, freshly initialised; changes: of its configuration."""
-    config = LatentVLAConfig(device=device, **_features(size), **changes)
+    config = LatentVLAConfig(device=device, **_features(size, cameras), **changes)
     return LatentVLAPolicy(config).to(device).eval()
 
 
@@ -130,12 +131,14 @@ def untrained_act(size: int, device: str, **changes: Any) -> PreTrainedPolicy:
     return ACTPolicy(config).to(device).eval()
 
 
-def observation(size: int, device: str, batch_size: int = 1) -> dict[str, torch.Tensor]:
+def observation(
+    size: int, device: str, batch_size: int = 1, cameras: int = len(CAMERAS)
+) -> dict[str, torch.Tensor]:
     """Random looks of every camera, random states, and one instruction for all of them."""
     generator = torch.Generator().manual_seed(0)
     text = byte_tokenizer()([INSTRUCTION] * batch_size, return_tensors="pt")
     batch = {
-        **{key: torch.rand(batch_size, 3, size, size, generator=generator) for key in CAMERAS},
+        **{key: torch.rand(batch_size, 3, size, size, generator=generator) for key in ALL_CAMERAS[:cameras]},
         OBS_STATE: torch.randn(batch_size, STATE_SIZE, generator=generator),
         OBS_LANGUAGE_TOKENS: text["input_ids"],
         OBS_LANGUAGE_ATTENTION_MASK: torch.as_tensor(text["attention_mask"]).bool(),

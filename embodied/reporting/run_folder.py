@@ -25,6 +25,9 @@ DEPTH = 2
 NOT_RUNS = (CHECKPOINTS, "tensorboard", "wandb", "videos")
 METRICS_FILE, SETTINGS_FILE, QUICKSTART_FILE = "metrics.jsonl", "train_config.json", "quickstart.json"
 TASK_KEYS = ("task", "instruction", "successes", "episodes", "success_rate", "wilson_low", "wilson_high")
+GROWING = ("growth", "plan")
+"""Benches that time one thing as another grows."""
+
 ROW_KEYS = ("arm", "task", "instruction", "env_seed", "success", "steps", "decision_ms")
 
 
@@ -80,7 +83,7 @@ class Run:
 
     collections, comparisons: what `embodied collect` and `embodied compare` returned; imagined: what
     `embodied imagine` returned, and its folder; diagnoses: what `embodied evaluate --model.path` returned;
-    chaos: what `embodied chaos` returned, and its rows;
+    chaos: what `embodied chaos` returned, and its rows; benches: what `embodied bench` returned, of GROWING;
     settings: configurations by where they belong; notes: what could not be read, and why; written: when the
     newest of its files was written, in seconds since 1970.
     """
@@ -93,6 +96,7 @@ class Run:
     imagined: list[tuple[Result, Path]] = field(default_factory=list)
     diagnoses: list[Result] = field(default_factory=list)
     chaos: list[tuple[Result, list[Result]]] = field(default_factory=list)
+    benches: list[Result] = field(default_factory=list)
     settings: dict[str, Result] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     written: float = 0.0
@@ -108,7 +112,7 @@ def read_run(root: Path) -> Run:
         raise UserError(f"--run={root}: expected the folder of a training run, an evaluation or a quickstart")
     run = _Reader(root).read()
     found = (run.evaluations, run.trainings, run.collections, run.comparisons, run.imagined, run.diagnoses)
-    if not any((*found, run.chaos)):
+    if not any((*found, run.chaos, run.benches)):
         raise UserError(
             f"--run={root}: holds no result, training log or episodes: expected the output folder of "
             "`embodied train`, `evaluate` or `quickstart`" + "".join(f"; {note}" for note in run.notes[:1])
@@ -160,6 +164,7 @@ class _Reader:
 
     def _read_folder(self, folder: Path) -> None:
         results = {path: self._json(path) for path in sorted(folder.glob("*.json"))}
+        self._run.benches += [one for one in results.values() if one.get("benchmark") in GROWING]
         for path, result in results.items():
             for part in (result, result.get("collect"), result.get("train")):
                 self._sort_in(part, self._label(path), folder)

@@ -20,6 +20,7 @@ from embodied.reporting.imagined import imagined
 from embodied.reporting.origins import provenance, run_date
 from embodied.reporting.rollouts import rollouts
 from embodied.reporting.run_folder import Evaluation, Result, Run, labels
+from embodied.reporting.speed import speed
 from embodied.reporting.templating import render
 
 MOST_HEADLINES = 6
@@ -208,6 +209,7 @@ SECTIONS = (
     Section(name="world-model", title="World model", render=world_model),
     Section(name="chaos", title="Faults in mid-episode", render=chaos),
     Section(name="latency", title="Decision time", render=latency, missing="No decision times."),
+    Section(name="speed", title="Decision time and size", render=speed),
     Section(name="episodes", title="Episodes", render=episodes, missing="No episode rows."),
     Section(name="data", title="Demonstrations", render=data),
     Section(name="provenance", title="Provenance", render=provenance),
