@@ -108,7 +108,8 @@ class LatentMPCPolicy(PreTrainedPolicy):
         """
         if kwargs:
             raise TypeError(f"predict_action_chunk got {sorted(kwargs)}: expected only noise")
-        self.eval()
+        if self.training:
+            self.eval()
         # A search by gradient saves tensors for autograd, which those made in inference mode refuse.
         with torch.inference_mode(False), torch.no_grad():
             situation = self._look(batch)

@@ -152,9 +152,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def _action_loss(self, context: Context, batch: dict[str, Tensor], rows: slice) -> Tensor:
         """The action head's loss on some of the batch, whose context this is."""
-        horizon = self.config.chunk_size
-        is_pad = batch["action_is_pad"][rows, :horizon]
-        return self.head.loss(context.states, batch[ACTION][rows, :horizon], is_pad)
+        part = rows, slice(self.config.chunk_size)
+        return self.head.loss(context.states, batch[ACTION][part], batch["action_is_pad"][part])
 
     # --- acting -----------------------------------------------------------------------------------
 
@@ -185,9 +184,10 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self, batch: dict[str, Tensor], noise: Tensor | None = None, prefix: Prefix | None = None
     ) -> Tensor:
         """What `predict_action_chunk` gives; prefix: any, normalised absolute; `IS_FIRST` starts afresh."""
-        self.eval()
-        history, first = self.config.n_obs_steps, batch.get(IS_FIRST)
-        self.recollection = look(self.recollection, *self._observe(batch), history, first)
+        if self.training:  # walking all modules takes a tenth of a decision
+            self.eval()
+        past, history = self.recollection, self.config.n_obs_steps
+        self.recollection = look(past, *self._observe(batch), history, batch.get(IS_FIRST))
         latents, state = self.recollection.latents, self.recollection.states
         shape = (state.shape[0], *self.config.noise_shape)  # not len, which an export would fix
         if noise is None:
@@ -239,8 +239,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
     def imagine(self, batch: dict[str, Tensor]) -> Tensor:
         """The plan (B, N, P, D) for the last T looks, or for the present alone, whatever the mode.
 
-        Nothing is kept; its scenes are the first K tokens. Raises ValueError if the policy was not trained to
-        imagine.
+        Nothing is kept; its scenes are the first K tokens. ValueError if it was not trained to imagine.
         """
         if self.imagination is None:
             raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
@@ -260,7 +259,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def _look(self, batch: dict[str, Tensor]) -> Context:
         """Instruction and scene, for the last T looks or for the present alone."""
-        self.eval()
+        if self.training:
+            self.eval()
         latents, state = self._observe(batch)
         if latents.shape[1] == 1:
             history = self.config.n_obs_steps
