@@ -59,7 +59,8 @@ class LatentVLAConfig(PreTrainedConfig):
     `lora_rank` in its language model (0: none); vlm_lr: peak learning rate of what is trained of it.
     vlm_config: filled in by the policy, so that checkpoints need no VLM beside them.
 
-    imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control); imagined_steps: N
+    imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control; with sub-goals, a
+    plan in words alone); imagined_steps: N
     future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
     top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
     scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
@@ -252,8 +253,10 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(f"--policy.memory={self.memory}: expected a policy with --policy.memory_tokens")
 
     def _validate_subgoals(self) -> None:
-        if self.imagine_subgoals and self.imagination != "latent":
-            raise ValueError("--policy.imagine_subgoals=true: expected --policy.imagination=latent as well")
+        if self.imagine_subgoals and self.imagination == "none":
+            raise ValueError(
+                "--policy.imagine_subgoals=true: expected --policy.imagination=latent or inert as well"
+            )
         if self.block_order != "interleaved" and not self.imagine_subgoals:
             raise ValueError(
                 f"--policy.block_order={self.block_order}: expected --policy.imagine_subgoals=true as well"

@@ -16,7 +16,7 @@ from policies.latent_vla.backbone import Backbone, Context
 from policies.latent_vla.subgoals import Subgoals, in_order
 
 IMAGINATIONS = ("none", "latent", "inert")
-"""`inert`: as many tokens and passes, but what the passes yield is thrown away for learned constants."""
+"""`inert`: as many tokens and passes, but scenes that they yield are thrown away for learned constants."""
 
 
 class Imagination(nn.Module):
@@ -70,14 +70,12 @@ class Imagination(nn.Module):
             longer = backbone.extend(context, [*unread, block])
             states = longer.states[-1][:, -tokens:]
             scene = self.project(states).float()
-            plan.append(torch.cat([scene, *said], dim=1))
+            shown = scene if self.constants is None else self.constants[step].expand_as(scene)
+            plan.append(torch.cat([shown, *said], dim=1))
             if step:
                 context, unread = longer, []
             block = self.embed(scene) + self.step_embedding[step]
-        imagined = torch.stack(plan, dim=1)
-        if self.constants is not None:
-            imagined = self.constants.expand_as(imagined)
-        return imagined, torch.stack(logits, dim=1) if logits else None
+        return torch.stack(plan, dim=1), torch.stack(logits, dim=1) if logits else None
 
     def scenes(self, plan: Tensor) -> Tensor:
         """The scenes (B, N, K, D) of a plan (B, N, P, D)."""

@@ -151,6 +151,23 @@ def test_the_plan_of_a_speaking_policy_holds_a_token_of_each_sub_goal(make_polic
     assert [block.shape[1] for block in policy.imagination.blocks(plan)] == [1, 3, 1, 3]
 
 
+def test_with_inert_scenes_a_plan_is_in_words_alone(make_policy, make_told_batch) -> None:
+    """Neither a world model nor future moments are needed; what is said still depends on what is seen."""
+    policy = make_policy(**SPEAKS | {"imagination": "inert", "world_model": False})
+    assert policy.config.observation_delta_indices is None
+    policy.imagination.subgoals.meanings.data = torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 32).clone()
+    policy.imagination.subgoals.words.data = torch.randn(3, 32, generator=torch.Generator().manual_seed(2))
+    batch = observation(make_told_batch())
+    plan = policy.imagine(batch)
+    scenes = policy.imagination.scenes(plan)
+    assert torch.equal(scenes, policy.imagination.constants.expand_as(scenes))
+    assert plan[:, 0, -1, 0].tolist() == [TEXTS.index(said[0]) + 1 for said in policy.imagine_subgoals(batch)]
+    loss, metrics = policy(batch | {"action": make_told_batch()["action"]})
+    loss.backward()
+    assert metrics["subgoal_loss"] > 0
+    assert policy.imagination.subgoals.words.grad.abs().sum() > 0
+
+
 def test_an_intervention_replaces_sub_goals_as_well(make_policy, make_told_batch) -> None:
     """With every plan the calibration's, what was said here no longer matters."""
     policy = make_policy(**SPEAKS, intervention="mean")
@@ -194,7 +211,10 @@ def test_a_policy_without_sub_goals_cannot_say_any(make_policy, make_told_batch)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"imagination": "inert"}, "--policy.imagine_subgoals=true: expected --policy.imagination=latent"),
+        (
+            {"imagination": "none", "mode": "reactive"},
+            "imagine_subgoals=true: expected --policy.imagination=",
+        ),
         ({"block_order": "sorted"}, "expected one of interleaved, grouped, shuffled"),
         ({"block_order": "grouped", "imagine_subgoals": False}, "expected --policy.imagine_subgoals=true"),
         ({"block_order": "shuffled", "imagined_steps": 1}, "expected --policy.imagined_steps of 2 or more"),
