@@ -1,5 +1,6 @@
 """What world models know, in a table: a line per figure that diagnostics gave, its floor beside it."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +16,12 @@ def insight_lines(results: Sequence[Result]) -> list[list[str]]:
         line
         for result in results
         for name, found in result["diagnostics"].items()
-        for line in LINES[name](found)
+        for line in LINES[name](found, result)
     ]
     return [HEADER, *lines]
 
 
-def _rollout(found: Result) -> Iterator[list[str]]:
+def _rollout(found: Result, of: Result) -> Iterator[list[str]]:
     horizons = found["horizons"]
     shares = [1 - row["skill"] for row in horizons]
     yield [
@@ -30,7 +31,7 @@ def _rollout(found: Result) -> Iterator[list[str]]:
     ]
 
 
-def _probes(found: Result) -> Iterator[list[str]]:
+def _probes(found: Result, of: Result) -> Iterator[list[str]]:
     for row in found["summary"]:
         if row["probe"] == "ridge":
             yield [
@@ -40,7 +41,7 @@ def _probes(found: Result) -> Iterator[list[str]]:
             ]
 
 
-def _ranking(found: Result) -> Iterator[list[str]]:
+def _ranking(found: Result, of: Result) -> Iterator[list[str]]:
     yield [
         f"rank correlation of foreseen and true outcome, {found['candidates']} chunks",
         f"{found['spearman']:.2f} ({found['low']:.2f} to {found['high']:.2f})",
@@ -48,7 +49,7 @@ def _ranking(found: Result) -> Iterator[list[str]]:
     ]
 
 
-def _surprise(found: Result) -> Iterator[list[str]]:
+def _surprise(found: Result, of: Result) -> Iterator[list[str]]:
     for row in found["edits"]:
         if row["task"] == "all":
             yield [
@@ -58,18 +59,30 @@ def _surprise(found: Result) -> Iterator[list[str]]:
             ]
 
 
-def _goals(found: Result) -> Iterator[list[str]]:
+def _goals(found: Result, of: Result) -> Iterator[list[str]]:
     milliseconds = found["decision_ms"]["p50"]
     for row in found["tasks"]:
         yield [
-            f"gets to a goal picture in twice the expert's steps: {row['task']}",
+            f"gets to a goal picture in twice the expert's steps: {row['task']}, {of['env']['width']} px, "
+            f"{_planning(of['command'])}",
             f"{percent(row['success_rate'])} ({interval(row['low'], row['high'])}), "
             f"{milliseconds:.0f} ms per decision",
             f"random actions {percent(row['floors']['random'])}",
         ]
 
 
-LINES: dict[str, Callable[[Result], Iterator[list[str]]]] = {
+def _planning(command: str) -> str:
+    """How was planned, in words, from the flag `--planning` of a command."""
+    flag = re.search(r"--planning=(\S+)", command)
+    chosen = dict(part.split("=") for part in flag[1].split(",")) if flag else {}
+    how = "by search"
+    if chosen.get("begin") == "inverse":
+        how = "by inverse dynamics" + (" alone" if chosen.get("iterations") == "1" else "")
+    steps = chosen.get("n_action_steps")
+    return how if steps is None else f"{how}, a look every {steps} steps"
+
+
+LINES: dict[str, Callable[[Result, Result], Iterator[list[str]]]] = {
     "rollout": _rollout,
     "probes": _probes,
     "ranking": _ranking,

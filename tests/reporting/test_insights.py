@@ -1,5 +1,7 @@
 """The README's table of what world models know."""
 
+import pytest
+
 from embodied.reporting.insights import insight_lines
 
 
@@ -14,7 +16,9 @@ def test_every_figure_has_its_floor_beside_it() -> None:
                 "diagnostics": {
                     "probes": {"summary": [probe | {"probe": "ridge"}, probe | {"probe": "mlp"}]},
                     "goals": {"tasks": [goal], "decision_ms": {"p50": 49.6}},
-                }
+                },
+                "env": {"width": 96},
+                "command": "embodied evaluate --planning=begin=inverse,n_action_steps=4 --goals=9",
             },
         ]
     )
@@ -26,11 +30,27 @@ def test_every_figure_has_its_floor_beside_it() -> None:
         ],
         ["R² of a linear probe: object", "0.90", "untrained encoder 0.60"],
         [
-            "gets to a goal picture in twice the expert's steps: reach",
+            "gets to a goal picture in twice the expert's steps: reach, 96 px, by inverse dynamics, "
+            "a look every 4 steps",
             "90 % (70 to 97 %), 50 ms per decision",
             "random actions 5 %",
         ],
     ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("", "by search"),
+        ("--planning=planner=icem", "by search"),
+        ("--planning=begin=inverse,iterations=1", "by inverse dynamics alone"),
+    ],
+)
+def test_how_was_planned_is_told_by_the_command(flag: str, said: str) -> None:
+    goal = {"task": "push", "success_rate": 0.5, "low": 0.4, "high": 0.6, "floors": {"random": 0.0}}
+    found = {"goals": {"tasks": [goal], "decision_ms": {"p50": 5.0}}}
+    result = {"diagnostics": found, "env": {"width": 64}, "command": f"embodied evaluate {flag}"}
+    assert insight_lines([result])[1][0].endswith(f"push, 64 px, {said}")
 
 
 def test_ranking_and_surprise_stand_beside_what_sees_less() -> None:
