@@ -11,33 +11,13 @@ import embodied.training.world_models  # noqa: F401  (registers the world models
 from embodied.compare import compare
 from embodied.config import CompareConfig
 from embodied.evaluation.row_log import RowLog
+from tests.evaluation.conftest import ACT, LATENT_VLA
 from tests.tiny_vlms import END, byte_level_tokenizer, write_vlm
 
 PUSHT = {"type": "embodied_pusht", "width": 64, "height": 64, "episode_length": 6}
 OF_TRAINING = {"data": "few", "steps": 1, "batch_size": 2, "mixed_precision": "no"}
 CHUNK = {"chunk_size": 4, "n_action_steps": 4}
-OURS = {
-    **CHUNK,
-    "action_tokens": 2,
-    "num_latents": 2,
-    "dim": 16,
-    "depth": 1,
-    "heads": 2,
-    "head_dim": 16,
-    "head_depth": 1,
-    "head_heads": 2,
-}
-ACT = {
-    **CHUNK,
-    "type": "act",
-    "pretrained_backbone_weights": None,
-    "dim_model": 32,
-    "n_heads": 2,
-    "dim_feedforward": 64,
-    "n_encoder_layers": 1,
-    "n_vae_encoder_layers": 1,
-    "latent_dim": 4,
-}
+OURS = {**LATENT_VLA, **CHUNK, "action_tokens": 2}
 DIFFUSION = {
     "type": "diffusion",
     "pretrained_backbone_weights": None,
@@ -67,7 +47,7 @@ SMOLVLA = {
 ARMS: dict[str, dict[str, Any]] = {
     "ours": OURS,
     "bc": {**OURS, "action_head": "regression"},
-    "act": ACT,
+    "act": {**ACT, **CHUNK, "type": "act"},
     "diffusion": DIFFUSION,
     "tdmpc": TDMPC,
     "smolvla": SMOLVLA,

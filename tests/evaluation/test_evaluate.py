@@ -53,6 +53,13 @@ def test_result_has_tasks_floors_hashes_and_rows(
     assert capsys.readouterr().out.splitlines()[-1].split() == ["mean", "0%", "0%", "0%"]
 
 
+def test_whoever_remembers_for_a_neighbour_has_no_time_alone(save_checkpoint: Callable) -> None:
+    folder = save_checkpoint("latent_vla", memory_tokens=2, memory_window=4, memory="swapped")
+    result = evaluate(config_for(folder, num_envs=2, floors=False))
+    assert [task["episodes"] for task in result["tasks"]] == [2, 2]
+    assert result["latency_ms"] == {"p50": None, "p95": None}
+
+
 def test_films_need_a_place(save_checkpoint: Callable) -> None:
     with pytest.raises(UserError, match="--videos=3: expected --output_dir"):
         evaluate(config_for(save_checkpoint("act"), videos=3))
