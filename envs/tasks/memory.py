@@ -30,6 +30,9 @@ button has been pressed, whether it is held down; from PLACES on, x and y of the
 
 PADS = ("red", "green", "blue")
 CUPS = ("first cup", "second cup", "third cup")
+SIDES = ("right", "middle", "left")
+"""Of three cups, as the arm sees them."""
+
 CUP_COLOR = (0.8, 0.65, 0.45)
 TREAT = Thing(name="treat", shape="cube", size=0.01, color=COLORS["purple"], is_fixed=True, is_solid=False)
 
@@ -131,10 +134,7 @@ class Memory(Task):
         if sight.numbers[IS_DOWN]:
             up = skills.above(sight.place("button"), 2 * LEFT)
             return Move(what="let the button go", place=up, opening=skills.CLOSED)
-        what = {"button": "press the yellow button", "end": "touch the black button"}.get(
-            name, f"touch the {name}" + (" pad" if self._level == 1 else "")
-        )
-        return skills.touch(sight, name, what, height=0.02)
+        return skills.touch(sight, name, self._in_words(sight, name), height=0.02)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
         """The cue has not been seen."""
@@ -145,6 +145,15 @@ class Memory(Task):
         if self._level == 3:
             return "button" if numbers[PRESSES] <= numbers[CUE] else "end"
         return self._choices[int(numbers[CUE])]
+
+    def _in_words(self, sight: Sight, name: str) -> str:
+        """What is touched, by what can be seen of it: cups are alike but for where they stand."""
+        if self._level == 1:
+            return f"touch the {name} pad"
+        if self._level == 2:
+            from_right = sorted(self._choices, key=lambda cup: sight.place(cup)[1])
+            return f"touch the {SIDES[from_right.index(name)]} cup"
+        return {"button": "press the yellow button", "end": "touch the black button"}[name]
 
     def _show_choices(self, world: World, goal: Goal) -> None:
         for name, place in zip(self._choices, goal.numbers[PLACES:].reshape(-1, 2), strict=True):

@@ -60,6 +60,18 @@ def test_a_cup_that_is_touched_before_the_signal_ends_the_episode() -> None:
     assert (terminated, info["is_success"]) == (True, False)
 
 
+def test_a_cup_is_called_by_where_it_stands() -> None:
+    """Cups are alike: which of them is the first is not to be seen."""
+    env, expert = SO101Env("memory-2"), make_expert("memory-2")
+    for seed in range(6):
+        env.restart(seed=seed)
+        env._goal.numbers[IS_GO] = 1.0
+        places = [env.landmarks()[f"{which} cup"][1] for which in ("first", "second", "third")]
+        rank = int(np.argsort(np.argsort(places))[int(env._goal.numbers[CUE])])
+        side = ("right", "middle", "left")[rank]
+        assert expert.stage(env.privileged_state()) == f"touch the {side} cup"
+
+
 def test_pressing_is_counted_once_per_press_and_one_too_many_fails() -> None:
     env = SO101Env("memory-3")
     env.restart(seed=0)
