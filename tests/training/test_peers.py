@@ -53,11 +53,12 @@ def test_tdmpc_without_rewards_is_refused(dataset_root: Path) -> None:
         trainable(TDMPCConfig(**TDMPC), dataset_root, cameras="corner")
 
 
-def test_a_missing_package_is_named_with_what_to_install(
-    dataset_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embodied.training.policies.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"diffusion: diffusers is not installed: .*lerobot\[diffusion\]"):
+def test_a_missing_package_is_one_line(dataset_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*args: Any, **kwargs: Any) -> None:
+        raise ImportError("'diffusers' is required but not installed.\nInstall it with: ...")
+
+    monkeypatch.setattr("embodied.training.policies.make_policy", lacking)
+    with pytest.raises(UserError, match=r"^--policy\.type=diffusion: 'diffusers' is required[^\n]*$"):
         trainable(DiffusionConfig(device="cpu"), dataset_root)
 
 
