@@ -5,14 +5,16 @@ chosen is the other's. Level 1 of the memory tasks (a color) and level 3 (a numb
 in every scene; a cup of level 2 stands elsewhere in each.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from embodied.evaluation.statistics import wilson_interval
 from embodied.rendering_backend import use_renderer
+from embodied.reporting.formats import interval, percent
 from embodied.rollout import Agent, Episode
 
 use_renderer()
@@ -90,6 +92,19 @@ def count_choices(
         kind for _ in tqdm(range(pairs), desc=task) for kind in run_pair(agent, make_env, task, next(seeds))
     ]
     return {kind: kinds.count(kind) for kind in KINDS}
+
+
+def choice_rows(counts: Mapping[str, Sequence[Mapping[str, int]]]) -> list[list[str]]:
+    """Lines of a table: a name's words, then the share of each of KINDS with Wilson's interval (95 %).
+
+    counts: by name, what `count_choices` gave per checkpoint.
+    """
+    rows = []
+    for name, each in counts.items():
+        sums = [sum(one[kind] for one in each) for kind in KINDS]
+        cells = [f"{percent(n / sum(sums))} ({interval(*wilson_interval(n, sum(sums)))})" for n in sums]
+        rows.append([*name.split(), *cells])
+    return rows
 
 
 def _numbers(env: SO101Env) -> np.ndarray:

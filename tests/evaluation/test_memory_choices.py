@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from embodied.evaluation.memory_choices import count_choices, pairs_of_seeds, run_pair
+from embodied.evaluation.memory_choices import choice_rows, count_choices, pairs_of_seeds, run_pair
 from embodied.rollout import Episode
 from envs.so101 import SO101Env
 from envs.so101_expert import make_expert
@@ -72,3 +72,9 @@ def test_choices_of_several_pairs_are_counted() -> None:
     agent = KnowingAgent("memory-1", "other")
     found = count_choices(agent, agent.make_env, "memory-1", pairs=2, first_seed=0)
     assert found == {"own": 0, "other": 4, "third": 0, "none": 0}
+
+
+def test_a_line_sums_up_all_checkpoints() -> None:
+    counts = {"memory-1 kept": [dict(own=3, other=1, third=0, none=0), dict(own=4, other=0, third=0, none=0)]}
+    (row,) = choice_rows(counts)
+    assert row[:4] == ["memory-1", "kept", "88 % (53 to 98 %)", "12 % (2 to 47 %)"]
