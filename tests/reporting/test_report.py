@@ -29,8 +29,8 @@ def test_the_page_lies_in_the_run_and_may_be_made_again(tmp_path: Path, quicksta
 def test_the_result_says_what_is_on_the_page(quickstart_folder: Path, tmp_path: Path) -> None:
     result = report(ReportConfig(run=quickstart_folder, output=tmp_path / "page.html"))
     # A quickstart compares nothing, has none of the suite's tasks, draws no imagination, looks into no world
-    # model and breaks nothing.
-    others = ("comparison", "abilities", "imagined", "world-model", "chaos")
+    # model, breaks nothing and times nothing as it grows.
+    others = ("comparison", "abilities", "imagined", "world-model", "chaos", "speed")
     names = [section.name for section in SECTIONS]
     assert result["sections"] == [name for name in names if name not in others]
     assert result["left_out"] == result["notes"] == []
