@@ -25,12 +25,13 @@ from embodied.evaluation.summary import align
 from envs.so101 import SO101Env
 from policies.latent_vla.memory import MEMORIES
 
+TASKS = ["memory-1", "memory-1-held-out", "memory-3", "memory-3-held-out"]
 COLUMNS = ["task", "memory", *(f"{kind} cue" for kind in KINDS[:3]), "no choice in time"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", type=Path)
-    parser.add_argument("--tasks", nargs="+", default=["memory-1", "memory-1-held-out"])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS[:2])
     parser.add_argument("--pairs", type=int, default=17)
     parser.add_argument("--seed", type=int, default=420_000)
     parser.add_argument("--json", type=Path, default=Path("results/memory_choices.json"))
