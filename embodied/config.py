@@ -26,8 +26,8 @@ class DatasetConfig:
     root: folder of the data set; repo_id: name stored in its metadata; cameras: comma list of cameras to
     use, renamed where an entry reads `old:new`, all if None; episodes: indices to use, all if None;
     success_only: of these the successful ones, by the episode table's mark or `next.success`; task_weights:
-    sampling weight per instruction, proportional to the number of frames if None; augmentation: a key of
-    `embodied.data.augment.AUGMENTATIONS`.
+    sampling weight per instruction, proportional to the number of frames if None; augmentation: one of
+    `embodied.data.augment.AUGMENTATIONS`, or several with commas between.
     """
 
     root: Path

@@ -286,7 +286,8 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
     noise = Noise(rng, job.noise, env, wanders=job.behaviour == "wandering")
     env.restart(seed=env_seed)
     if job.behaviour == "disturbed":
-        _push_from_the_start(env, expert, noise)
+        while _is_over_after_first_push(env, expert, noise):
+            env.restart(seed=env_seed)
     observation = env.observe()
     expert.reset()
     episode = RecordedEpisode(
@@ -321,12 +322,15 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
     return episode
 
 
-def _push_from_the_start(env: SimulatedEnv, expert: Expert, noise: Noise) -> None:
-    """Carry the robot somewhere else before the episode is recorded."""
+def _is_over_after_first_push(env: SimulatedEnv, expert: Expert, noise: Noise) -> bool:
+    """Carry the robot somewhere else before the episode is recorded; a touch on the way there may end it."""
     expert.reset()
     for push in noise.first_push():
         rest = expert.act(env.privileged_state()) if env.actions_are_targets else 0.0
-        env.advance(noise.clip(rest + push))
+        _, terminated, truncated, _ = env.advance(noise.clip(rest + push))
+        if terminated or truncated:
+            return True
+    return False
 
 
 def _note_stage(stages: list[tuple[int, str]], frame: int, text: str) -> None:

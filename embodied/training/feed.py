@@ -97,7 +97,7 @@ class Feed:
         augmentation: str,
         preprocess: Callable[[Batch], Any],
     ) -> None:
-        """augmentation: a name of AUGMENTATIONS, applied to the pictures before they are scaled to [0, 1]."""
+        """augmentation: names of AUGMENTATIONS, applied to the pictures before they are scaled to [0, 1]."""
         self.state = loader.state()
         self._device = device
         self._augmentation = augmentation

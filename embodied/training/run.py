@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from lerobot.datasets import LeRobotDatasetMetadata
 
 from embodied.config import DatasetConfig, TrainConfig
-from embodied.data.augment import AUGMENTATIONS
+from embodied.data.augment import parse_augmentations
 from embodied.data.cache import FrameCache
 from embodied.data.dataset import open_metadata
 from embodied.data.looks import LookLoader
@@ -77,9 +77,7 @@ def prepare(config: TrainConfig, accelerator: Accelerator, lock: OutputLock) -> 
             checkpoint = load_last_checkpoint(config.output_dir)
     elif accelerator.is_main_process:
         _require_empty(config.output_dir)
-    if config.dataset.augmentation not in AUGMENTATIONS:
-        known = ", ".join(AUGMENTATIONS)
-        raise UserError(f"--dataset.augmentation={config.dataset.augmentation}: expected one of {known}")
+    parse_augmentations(config.dataset.augmentation)
     metadata = open_metadata(config.dataset.root)
     with accelerator.main_process_first():
         cache = FrameCache.open(

@@ -80,9 +80,7 @@ class Perception(Task):
         answer = int(generator.integers(count))
         named = answer if self._level == 3 else list(SHADES).index(shades[answer])
         believed = [_seen_from_usual(np.array((*place, size)), view)[:2] for place in places]
-        form = ("touch the {}", "find the {} and touch it", "bring the gripper to the {}")[
-            generator.integers(3)
-        ]
+        form = FORMS[int(generator.integers(len(FORMS)))]
         return Goal(
             instruction=form.format(self._called(named)),
             numbers=np.array([answer, named, *np.concatenate(believed)]),

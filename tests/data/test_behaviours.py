@@ -7,8 +7,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from embodied.data.behaviours import BEHAVIOURS, LONGEST_FIRST_PUSH_SECONDS, TARGET_NOISE, EpisodeJob, Noise
+from embodied.data.behaviours import (
+    BEHAVIOURS,
+    LONGEST_FIRST_PUSH_SECONDS,
+    TARGET_NOISE,
+    EpisodeJob,
+    Noise,
+    Recorder,
+)
 from envs.simulated import Expert, SimulatedEnv
+from envs.so101 import SO101Env
+from envs.so101_expert import make_expert
 
 
 class Pusher:
@@ -168,3 +177,14 @@ def test_the_same_job_draws_the_same() -> None:
     (seed, rng), (again, rng_again) = make_job().draw(3), make_job().draw(3)
     assert seed == again
     assert rng.normal() == rng_again.normal()
+
+
+def test_a_first_push_that_ends_the_episode_is_drawn_again() -> None:
+    """This one brings the gripper to a wrong cube before the first frame."""
+    recorder = Recorder(
+        {"perception-2": lambda: SO101Env("perception-2", terminate_on_success=False)},
+        {"perception-2": lambda: make_expert("perception-2")},
+    )
+    job = make_job(task="perception-2", behaviour="disturbed", index=77, noise=2.0)
+    assert recorder.record(job).is_success
+    recorder.close()
