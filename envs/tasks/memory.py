@@ -133,7 +133,7 @@ class Memory(Task):
         name = self._wanted(sight.numbers)
         if sight.numbers[IS_DOWN]:
             up = skills.above(sight.place("button"), 2 * LEFT)
-            return Move(what="let the button go", place=up, opening=skills.CLOSED)
+            return Move(what=f"let the button go, {_to_go(sight.numbers)}", place=up, opening=skills.CLOSED)
         return skills.touch(sight, name, self._in_words(sight, name), height=0.02)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
@@ -153,7 +153,9 @@ class Memory(Task):
         if self._level == 2:
             from_right = sorted(self._choices, key=lambda cup: sight.place(cup)[1])
             return f"touch the {SIDES[from_right.index(name)]} cup"
-        return {"button": "press the yellow button", "end": "touch the black button"}[name]
+        if name == "end":
+            return "touch the black button"
+        return f"press the yellow button, {_to_go(sight.numbers)}"
 
     def _show_choices(self, world: World, goal: Goal) -> None:
         for name, place in zip(self._choices, goal.numbers[PLACES:].reshape(-1, 2), strict=True):
@@ -170,6 +172,11 @@ class Memory(Task):
         ):
             color = COLORS["yellow"]
         world.paint("lamp", color)
+
+
+def _to_go(numbers: np.ndarray) -> str:
+    """How often the button is still to be pressed: words that cannot be said without the cue."""
+    return f"{int(numbers[CUE] + 1 - numbers[PRESSES])} to go"
 
 
 def _count(numbers: np.ndarray, from_button: float, from_end: float) -> Verdict:

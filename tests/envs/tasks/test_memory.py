@@ -72,6 +72,27 @@ def test_a_cup_is_called_by_where_it_stands() -> None:
         assert expert.stage(env.privileged_state()) == f"touch the {side} cup"
 
 
+def test_the_words_count_the_presses_down() -> None:
+    """Whoever is to say them has to know the cue, and what has been pressed since."""
+    env, expert = SO101Env("memory-3"), make_expert("memory-3")
+    seed = next(seed for seed in range(30) if env.restart(seed=seed) and env._goal.numbers[CUE] == 1)
+    env.restart(seed=seed)
+    expert.reset()
+    said, is_over = ["watch the lamp and wait"], False
+    while not is_over:
+        words = expert.stage(env.privileged_state())
+        said += [words] * (words != said[-1])
+        _, terminated, truncated, _ = env.advance(expert.act(env.privileged_state()))
+        is_over = terminated or truncated
+    assert said[1:] == [
+        "press the yellow button, 2 to go",
+        "let the button go, 1 to go",
+        "press the yellow button, 1 to go",
+        "let the button go, 0 to go",
+        "touch the black button",
+    ]
+
+
 def test_pressing_is_counted_once_per_press_and_one_too_many_fails() -> None:
     env = SO101Env("memory-3")
     env.restart(seed=0)
