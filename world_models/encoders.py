@@ -22,9 +22,10 @@ class SceneEncoder(Protocol):
 
     num_tokens: int
     dim: int
+    queries: "LatentQueries"
 
-    def encode(self, images: Tensor) -> Tensor:
-        """images: (B, V, 3, H, W) in [0, 1]. Returns z: (B, K, D)."""
+    def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""
         ...
 
 
@@ -111,18 +112,24 @@ class LatentQueries(nn.Module):
 
     def __init__(self, channels: int, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
         super().__init__()
-        self.tokens = tokens
+        self.tokens, self.channels = tokens, channels
         self.queries = nn.Parameter(
             torch.randn(cameras, tokens * heads, channels) * SHARPNESS * channels**-0.5
         )
         self.project = nn.Linear(cameras * heads * (channels + 2), dim)
         self.token_embedding = nn.Parameter(torch.randn(tokens, dim) * 0.02)
 
-    def forward(self, grids: Tensor) -> Tensor:
-        """grids: (B, V, C, h, w). Returns (B, K, D)."""
+    def forward(self, grids: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """grids: (B, V, C, h, w); guidance: (B, V, G * heads, C), added to the last G tokens' queries.
+
+        Returns (B, K, D).
+        """
         height, width = grids.shape[-2:]
         features = grids.flatten(3).transpose(2, 3)  # (B, V, P, C)
-        attention = (self.queries @ features.transpose(2, 3)).float().softmax(dim=-1)  # (B, V, K * heads, P)
+        queries = self.queries
+        if guidance is not None:
+            queries = queries + F.pad(guidance, (0, 0, queries.shape[1] - guidance.shape[2], 0))
+        attention = (queries @ features.transpose(2, 3)).float().softmax(dim=-1)  # (B, V, K * heads, P)
         positions = _grid_positions(height, width, grids.device)
         read = torch.cat([attention @ features, attention @ positions], dim=-1)  # (B, V, K * heads, C + 2)
         read = read.unflatten(2, (self.tokens, -1)).transpose(1, 2)
@@ -147,14 +154,14 @@ class VisualEncoder(nn.Module):
         )
         self.num_tokens, self.dim, self.cameras = tokens, dim, cameras
 
-    def encode(self, images: Tensor) -> Tensor:
-        """images: (B, V, 3, H, W) in [0, 1]. Returns z: (B, K, D)."""
+    def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""
         batch, cameras = images.shape[:2]
         if cameras != self.cameras:
             raise ValueError(f"{cameras} cameras: expected {self.cameras}, as in training")
         centred = (images - PIXEL_MEAN) / PIXEL_DEVIATION
         flat = centred.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.queries(self.tower(flat).unflatten(0, (batch, cameras)))
+        return self.queries(self.tower(flat).unflatten(0, (batch, cameras)), guidance)
 
     def forward(self, images: Tensor) -> Tensor:
         """The same as `encode`."""

@@ -66,6 +66,7 @@ class Backbone(Protocol):
     dim: int
     width: int
     num_states: int
+    vocabulary: int
 
     def read(self, instruction: Tensor, mask: Tensor) -> Context:
         """instruction: (B, L) ids; mask: (B, L) bool, True on real tokens. The context has no states."""
@@ -96,6 +97,7 @@ class ScratchBackbone(nn.Module):
         }
         self.lm = LlamaForCausalLM(LlamaConfig.from_dict(settings))
         self.dim, self.width, self.num_states = dim, dim, depth + 1
+        self.vocabulary = VOCABULARY
         self.max_instruction_bytes = max_instruction_bytes
         self.last_read = LastRead()
 

@@ -27,11 +27,13 @@ REFINERS = ("rank", "cem")
 RANKINGS = ("model", "shuffled")
 """How `plan` chooses: by foreseen outcomes, or, as a control, by outcomes that were dealt out at random."""
 
-
 OF_MEMORY = ("memory_tokens", "memory_window")
 
 OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
-"""Fields that only a pretrained backbone has a use for; numbers among them may be 0."""
+"""Fields that only a pretrained backbone has a use for."""
+
+MAY_BE_0 = (*OF_VLMS[1:], *OF_MEMORY, "guided_latents")
+"""Numbers that turn a part off."""
 
 NORMALIZATION = {
     "VISUAL": NormalizationMode.IDENTITY,
@@ -51,6 +53,9 @@ class LatentVLAConfig(PreTrainedConfig):
     length T. flow_samples: noise draws per observation in training; euler_steps: denoising steps at run time;
     temperature: scale of the noise that decoding starts from, 0 for the one most typical chunk;
     continuation: how a chunk continues the one before, see `CONTINUATIONS`; exports know `inpainting` alone.
+
+    guided_latents: of the `num_latents` tokens of a scene, how many look for what the instruction names
+    (0: none), see `policies.latent_vla.guidance`; a world model's must be the same whatever is asked for.
 
     backbone: `scratch`, an untrained image tower and language model of sizes `tower`, `depth`, `heads`; or
     `pretrained`, those of a VLM. vlm: its name on the hub, or its folder; vlm_layers: how many of its
@@ -108,6 +113,7 @@ class LatentVLAConfig(PreTrainedConfig):
 
     tower: str = ""
     num_latents: int = 0
+    guided_latents: int = 0
     latent_heads: int = 0
     dim: int = 0
     depth: int = 0
@@ -185,7 +191,7 @@ class LatentVLAConfig(PreTrainedConfig):
     def _validate_backbone(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"--policy.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}")
-        for name in (*OF_VLMS[1:], *OF_MEMORY):
+        for name in MAY_BE_0:
             if getattr(self, name) < 0:
                 raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
         needed = {"scratch": ("world_model_path",), "pretrained": OF_VLMS}
@@ -280,7 +286,7 @@ class LatentVLAConfig(PreTrainedConfig):
     def _validate_sizes(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.type is int and value < 1 and item.name not in (*OF_VLMS, *OF_MEMORY):
+            if item.type is int and value < 1 and item.name not in MAY_BE_0:
                 raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
         for name in ("temperature", "proposal_temperature"):
             if getattr(self, name) < 0:
@@ -289,6 +295,11 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(
                 f"--policy.n_action_steps={self.n_action_steps}: "
                 f"expected at most chunk_size={self.chunk_size}"
+            )
+        if self.guided_latents > (0 if self.world_model else self.num_latents):
+            raise ValueError(
+                f"--policy.guided_latents={self.guided_latents}: "
+                f"expected at most num_latents={self.num_latents}, and 0 with world_model=true"
             )
         if self.chunk_size % self.action_tokens:
             raise ValueError(

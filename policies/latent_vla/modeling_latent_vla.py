@@ -28,10 +28,12 @@ from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.continuation import Prefix, left_over
 from policies.latent_vla.foresight import Foresight
+from policies.latent_vla.guidance import guide
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
 from policies.latent_vla.memory import IS_FIRST
 from policies.latent_vla.parts import (
     MAKERS,
+    guidance_part,
     head_part,
     imagination_part,
     memory_part,
@@ -62,6 +64,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         parts = MAKERS[config.backbone](config)
         self.encoder, self.backbone, config = parts.encoder, parts.backbone, parts.config
         self.config: LatentVLAConfig = config
+        self.guidance = guidance_part(config, parts)
         self.embed_state = nn.Linear(config.state_size, config.dim)
         scene_size = config.num_latents * config.dim
         self.sense = nn.Linear(config.state_size, scene_size) if config.proprioceptive_latents else None
@@ -275,13 +278,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         def imagine(tokens: Tensor, mask: Tensor) -> Tensor:
             return imagination.imagine(backbone, backbone.extend(backbone.read(tokens, mask), [scene]))
 
-        imagined = Imagined(
-            plan=plan,
-            tokens=batch[OBS_LANGUAGE_TOKENS],
-            mask=batch[OBS_LANGUAGE_ATTENTION_MASK],
-            draw=draw_of(noise),
-            imagine=imagine,
-        )
+        words, mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
+        imagined = Imagined(plan=plan, tokens=words, mask=mask, draw=draw_of(noise), imagine=imagine)
         return replace_plan(self.config.intervention, imagined, self.calibration)
 
     def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Context:
@@ -362,13 +360,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         images = stack_cameras([batch[key] for key in self.config.image_features])
         state = batch[OBS_STATE]
         if state.ndim == 2:
-            return self.see(images, state).unsqueeze(1), state.unsqueeze(1)
-        latents = self.see(images.flatten(0, 1), state.flatten(0, 1))
+            return self.see(images, state, guide(self.guidance, batch)).unsqueeze(1), state.unsqueeze(1)
+        guidance = guide(self.guidance, batch, looks=images.shape[1])
+        latents = self.see(images.flatten(0, 1), state.flatten(0, 1), guidance)
         return latents.unflatten(0, images.shape[:2]), state
 
-    def see(self, images: Tensor, state: Tensor) -> Tensor:
+    def see(self, images: Tensor, state: Tensor, guidance: Tensor | None = None) -> Tensor:
         """Latents (B, K, D) of looks; images: (B, V, 3, H, W) in [0, 1]; state: (B, S), normalised."""
-        latents = self.encoder.encode(images)
+        latents = self.encoder.encode(images, guidance)
         return latents if self.sense is None else latents + self.sense(state).view_as(latents)
 
     def _read(self, batch: dict[str, Tensor]) -> Context:

@@ -10,6 +10,7 @@ from torch import nn
 from policies.latent_vla.action_head import ActionHead, ActionTransformer, make_action_head
 from policies.latent_vla.backbone import Backbone, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.guidance import Guidance
 from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.lora import add_lora
 from policies.latent_vla.memory import EpisodeMemory
@@ -118,6 +119,19 @@ def imagination_part(config: LatentVLAConfig, width: int) -> Imagination | None:
         inert=config.imagination == "inert",
         subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
         order=config.block_order,
+    )
+
+
+def guidance_part(config: LatentVLAConfig, parts: Parts) -> Guidance | None:
+    """What points the guided latents to what the instruction names, None where there are none."""
+    if not config.guided_latents:
+        return None
+    return Guidance(
+        vocabulary=parts.backbone.vocabulary,
+        cameras=len(config.image_features),
+        tokens=config.guided_latents,
+        heads=config.latent_heads,
+        channels=parts.encoder.queries.channels,
     )
 
 

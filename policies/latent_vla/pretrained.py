@@ -35,8 +35,8 @@ class VLMEncoder(nn.Module):
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(described[name]).view(3, 1, 1), persistent=False)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """images: (B, V, 3, H, W) in [0, 1]. Returns z: (B, K, D)."""
+    def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""
         batch, cameras = images.shape[:2]
         if cameras != self.cameras:
             raise ValueError(f"{cameras} cameras: expected {self.cameras}, as in training")
@@ -46,7 +46,7 @@ class VLMEncoder(nn.Module):
         grids = self.vlm((flat - self.mean) / self.std).movedim(1, -1)
         # Connectors differ in scale by orders of magnitude; the queries' attention expects about 1.
         grids = F.layer_norm(grids.float(), grids.shape[-1:]).movedim(-1, 1)
-        return self.queries(grids.unflatten(0, (batch, cameras)))
+        return self.queries(grids.unflatten(0, (batch, cameras)), guidance)
 
     def forward(self, images: Tensor) -> Tensor:
         """The same as `encode`."""
@@ -61,6 +61,7 @@ class PretrainedBackbone(nn.Module):
         self.vlm, self.axes = vlm.language, vlm.axes
         self.dim, self.width = dim, self.vlm.config.hidden_size
         self.num_states = self.vlm.config.num_hidden_layers + 1
+        self.vocabulary = self.vlm.config.vocab_size
         enter = nn.Linear(dim, self.width)
         with torch.no_grad():  # tokens enter at the scale of words
             enter.weight.normal_(std=float(self.vlm.embed_tokens.weight.std()) * dim**-0.5)
