@@ -28,15 +28,19 @@ class Guidance(nn.Module):
         super().__init__()
         self.shape = (cameras, tokens * heads, channels)
         self.embed = nn.Embedding(vocabulary, EMBEDDING)
-        self.pieces = nn.Conv1d(EMBEDDING, PIECES, PIECE, padding=PIECE - 1)
+        self.pieces = nn.Conv1d(EMBEDDING, PIECES, PIECE, padding=PIECE - 1, bias=False)
         self.norm = nn.LayerNorm(PIECES)
         self.change = nn.Linear(PIECES, cameras * tokens * heads * channels)
 
-    def forward(self, instruction: Tensor, mask: Tensor) -> Tensor:
-        """instruction: (B, L) ids; mask: (B, L), True on real tokens. Returns (B, V, G * heads, C)."""
+    def describe(self, instruction: Tensor, mask: Tensor) -> Tensor:
+        """Return which pieces occur, (B, PIECES). instruction: (B, L) ids; mask: (B, L), True on real ones."""
         embedded = self.embed(instruction) * mask[..., None].to(self.embed.weight)
         found = torch.relu(self.pieces(embedded.transpose(1, 2))).amax(dim=2)
-        return self.change(self.norm(found)).unflatten(1, self.shape)
+        return self.norm(found)
+
+    def forward(self, instruction: Tensor, mask: Tensor) -> Tensor:
+        """Return what to add to the queries, (B, V, G * heads, C); takes what `describe` takes."""
+        return self.change(self.describe(instruction, mask)).unflatten(1, self.shape)
 
 
 def guide(guidance: Guidance | None, batch: dict[str, Tensor], looks: int = 1) -> Tensor | None:
