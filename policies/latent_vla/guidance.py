@@ -33,7 +33,7 @@ class Guidance(nn.Module):
         self.change = nn.Linear(PIECES, cameras * tokens * heads * channels)
 
     def describe(self, instruction: Tensor, mask: Tensor) -> Tensor:
-        """Return which pieces occur, (B, PIECES). instruction: (B, L) ids; mask: (B, L), True on real ones."""
+        """Return which pieces occur, (B, PIECES). instruction: (B, L) ids; mask: (B, L), True on real."""
         embedded = self.embed(instruction) * mask[..., None].to(self.embed.weight)
         found = torch.relu(self.pieces(embedded.transpose(1, 2))).amax(dim=2)
         return self.norm(found)

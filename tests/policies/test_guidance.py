@@ -49,7 +49,7 @@ def test_padding_changes_nothing():
 
 def test_one_word_makes_a_difference():
     red, green, again = make_guidance()(
-        *tell(["touch the red cube", "touch the green cube"] + ["touch the red cube"])
+        *tell(["touch the red cube", "touch the green cube", "touch the red cube"])
     )
     assert torch.equal(red, again)
     assert F.cosine_similarity(red.flatten(), green.flatten(), dim=0) < 0.9
