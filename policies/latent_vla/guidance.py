@@ -31,6 +31,9 @@ class Guidance(nn.Module):
         self.pieces = nn.Conv1d(EMBEDDING, PIECES, PIECE, padding=PIECE - 1, bias=False)
         self.norm = nn.LayerNorm(PIECES)
         self.change = nn.Linear(PIECES, cameras * tokens * heads * channels)
+        # Queries that differ at random from instruction to instruction learn several times more slowly.
+        nn.init.zeros_(self.change.weight)
+        nn.init.zeros_(self.change.bias)
 
     def describe(self, instruction: Tensor, mask: Tensor) -> Tensor:
         """Return which pieces occur, (B, PIECES). instruction: (B, L) ids; mask: (B, L), True on real."""
