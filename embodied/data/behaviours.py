@@ -285,9 +285,8 @@ def _record_attempt(env: SimulatedEnv, expert: Expert, job: EpisodeJob, attempt:
     act = BEHAVIOURS[job.behaviour]
     noise = Noise(rng, job.noise, env, wanders=job.behaviour == "wandering")
     env.restart(seed=env_seed)
-    if job.behaviour == "disturbed":
-        while _is_over_after_first_push(env, expert, noise):
-            env.restart(seed=env_seed)
+    while job.behaviour == "disturbed" and _is_over_after_first_push(env, expert, noise):
+        env.restart(seed=env_seed)
     observation = env.observe()
     expert.reset()
     episode = RecordedEpisode(
