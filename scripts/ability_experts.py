@@ -2,10 +2,10 @@
 
     python scripts/ability_experts.py [--tasks memory memory-held-out --episodes=50]
 
-Cost: about 20 minutes on 2 cores for all abilities; nothing is rendered. Expect the expert at 95 % or more on
-every level, and 40 points less when it has to guess what the task is about; beside them random targets and an
-arm that stays. `outcomes` holds a 1 for every success, in the order of the seeds. The result is
-results/ability_experts.json.
+Cost: about 40 minutes on 2 cores for all abilities, more than half of it for planning; nothing is rendered.
+Expect the expert at 95 % or more on every level, and 40 points less when it has to guess what the task is
+about; beside them random targets and an arm that stays. `outcomes` holds a 1 for every success, in the order
+of the seeds. The result is results/ability_experts.json.
 """
 
 import argparse
