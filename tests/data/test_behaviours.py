@@ -1,5 +1,7 @@
 """Behaviours act as they are called, and every episode draws its own seeds."""
 
+from contextlib import closing
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -179,12 +181,13 @@ def test_the_same_job_draws_the_same() -> None:
     assert rng.normal() == rng_again.normal()
 
 
-def test_a_first_push_that_ends_the_episode_is_drawn_again() -> None:
-    """This one brings the gripper to a wrong cube before the first frame."""
-    recorder = Recorder(
-        {"perception-2": lambda: SO101Env("perception-2", terminate_on_success=False)},
-        {"perception-2": lambda: make_expert("perception-2")},
-    )
-    job = make_job(task="perception-2", behaviour="disturbed", index=77, noise=2.0)
-    assert recorder.record(job).is_success
-    recorder.close()
+def test_a_first_push_that_ends_the_episode_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one that this job draws brings the gripper to a wrong cube before the first frame."""
+    drawn, draw = [], Noise.first_push
+    monkeypatch.setattr(Noise, "first_push", lambda noise: drawn.append(draw(noise)) or drawn[-1])
+    task = "perception-2"
+    make_env = partial(SO101Env, task, terminate_on_success=False)
+    with closing(Recorder({task: make_env}, {task: partial(make_expert, task)})) as recorder:
+        job = make_job(task=task, behaviour="disturbed", index=77, noise=2.0)
+        assert recorder.record(job).is_success
+    assert len(drawn) == 2

@@ -101,7 +101,7 @@ def scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, list
 
 
 def test_what_is_named_is_found_far_sooner():
-    """The same network, with the words at hand only behind its latents, is still at chance."""
+    """The same network with the words at hand only behind its latents is still far off."""
     errors = {}
     for is_guided in (True, False):
         guidance = make_guidance(cameras=1, tokens=8, channels=64)
