@@ -14,7 +14,8 @@ from torch import Tensor
 from policies.latent_mpc.configuration_latent_mpc import LatentMPCConfig, WorldSpecification
 from policies.latent_mpc.modeling_latent_mpc import LatentMPCPolicy
 from policies.latent_mpc.worlds import World
-from policies.latent_vla.configuration_latent_vla import NORMALIZATION, LatentVLAConfig
+from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.normalization import NORMALIZATION
 from tests.fake_envs import SIZE
 from world_models.outcomes import Outcomes
 

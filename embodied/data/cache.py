@@ -38,7 +38,7 @@ from embodied.data.selection import (
     select_successes,
     steps_to_success,
 )
-from embodied.data.subgoals import subgoals_of_frames
+from embodied.data.subgoals import last_of_stages, subgoals_of_frames
 from embodied.errors import UserError
 
 CACHE_FOLDER = Path(".cache", "huggingface", "embodied")
@@ -59,8 +59,9 @@ class FrameCache:
     from disk; columns: every other column, (N, ...) float32, int64, bool or
     object for text; tasks: (number of tasks,) instructions; first, last: (N,) first and last frame of each
     frame's episode; steps_to_success: (N,) float32, see `selection.steps_to_success`; subgoals: (number of
-    sub-goals,) in words; subgoal_index: (N,) int64, the one in force, -1 for none; episodes, frames: indices
-    of those that are to be used; fingerprint: of the data set.
+    sub-goals,) in words; subgoal_index: (N,) int64, the one in force, -1 for none; stage_last: (N,) the last
+    frame on which it goes on without a break; episodes, frames: indices of those that are to be used;
+    fingerprint: of the data set.
     """
 
     root: Path
@@ -76,6 +77,7 @@ class FrameCache:
     steps_to_success: np.ndarray
     subgoals: np.ndarray
     subgoal_index: np.ndarray
+    stage_last: np.ndarray
     episodes: np.ndarray
     frames: np.ndarray
 
@@ -124,6 +126,7 @@ class FrameCache:
         }
         lengths = np.array([row["length"] for row in rows])
         first = np.repeat([row["dataset_from_index"] for row in rows], lengths)
+        last = first + np.repeat(lengths, lengths) - 1
         subgoals, subgoal_index = subgoals_of_frames(meta, first, columns["timestamp"])
         return cls(
             root=meta.root,
@@ -135,10 +138,11 @@ class FrameCache:
             columns=columns,
             tasks=np.array(task_names(meta), dtype=object),
             first=first,
-            last=first + np.repeat(lengths, lengths) - 1,
+            last=last,
             steps_to_success=steps_to_success(meta, columns),
             subgoals=subgoals,
             subgoal_index=subgoal_index,
+            stage_last=last_of_stages(subgoal_index, last),
             episodes=chosen,
             frames=frames,
         )

@@ -68,3 +68,13 @@ def subgoals_of_frames(
         numbers = np.array([NONE, *(number.get(text, NONE) for _, text in episode)])
         indices[start:end] = numbers[np.searchsorted(begins, timestamps[start:end], side="right")]
     return np.array(texts, object), indices
+
+
+def last_of_stages(subgoal_index: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The last frame on which each frame's sub-goal, or having none, goes on without a break: (N,) int64.
+
+    subgoal_index: (N,), as `subgoals_of_frames` gives it; last: (N,) last frame of each frame's episode.
+    """
+    changes = (np.diff(subgoal_index) != 0) | (np.diff(last) != 0)
+    ends = np.append(np.flatnonzero(changes), len(last) - 1)
+    return ends[np.searchsorted(ends, np.arange(len(last)))]

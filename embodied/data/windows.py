@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lerobot.configs.policies import PreTrainedConfig
-from lerobot.utils.constants import ACTION, OBS_PREFIX, REWARD
+from lerobot.utils.constants import ACTION, OBS_PREFIX, OBS_STATE, REWARD
 from torch import Tensor
 
 from embodied.data.cache import FrameCache
@@ -20,6 +20,7 @@ from embodied.errors import UserError
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.subgoals import SUBGOAL
 from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
+from policies.latent_vla.waypoint import WAYPOINT
 from world_models.config import JEPAConfig
 
 Batch = dict[str, Any]
@@ -37,6 +38,8 @@ def delta_indices_of(config: PreTrainedConfig | JEPAConfig, features: Iterable[s
             deltas[key] = list(config.observation_delta_indices)
     if isinstance(config, LatentVLAConfig) and config.subgoal_delta_indices is not None:
         deltas[SUBGOAL] = config.subgoal_delta_indices
+    if isinstance(config, LatentVLAConfig) and config.waypoint_loss_weight:
+        deltas[WAYPOINT] = [0]
     return deltas
 
 
@@ -57,7 +60,7 @@ def gather_windows(cache: FrameCache, frames: np.ndarray, delta_indices: dict[st
     Windows stop at the ends of an episode: frames beyond repeat the last one inside and are marked in
     `<key>_is_pad`. Pictures are (..., [T,] 3, H, W) uint8 with channels last in memory. Unlike LeRobot's,
     films keep a T of 1. `SUBGOAL` (..., T) int64 comes where its window is asked for and the data set has
-    sub-goals.
+    sub-goals; `WAYPOINT` (..., S) float32 where it is asked for, of the present alone.
     """
     batch: Batch = {}
     for key in cache.features:
@@ -77,6 +80,9 @@ def gather_windows(cache: FrameCache, frames: np.ndarray, delta_indices: dict[st
     batch[STEPS_TO_SUCCESS] = torch.from_numpy(cache.steps_to_success[frames])
     if SUBGOAL in delta_indices and len(cache.subgoals):
         batch[SUBGOAL] = torch.from_numpy(_subgoals_around(cache, frames, delta_indices[SUBGOAL]))
+    if WAYPOINT in delta_indices:
+        state = cache.columns[OBS_STATE]
+        batch[WAYPOINT] = torch.from_numpy(state[cache.stage_last[frames]] - state[frames])
     return batch
 
 
@@ -180,6 +186,6 @@ class WindowLoader:
 
 def check_keys(cache: FrameCache, delta_indices: dict[str, list[int]]) -> None:
     """ValueError for windows of what the cache does not hold."""
-    unknown = set(delta_indices) - {*cache.features, SUBGOAL}
+    unknown = set(delta_indices) - {*cache.features, SUBGOAL, WAYPOINT}
     if unknown:
         raise ValueError(f"windows of {sorted(unknown)}: expected some of {sorted(cache.features)}")

@@ -32,7 +32,7 @@ from embodied.evaluation.policy_loading import usable_device
 from embodied.manifest import write_json
 from embodied.training.provenance import specification
 from embodied.training.trainable import Batch, Trainable
-from policies.latent_vla.configuration_latent_vla import NORMALIZATION
+from policies.latent_vla.normalization import NORMALIZATION
 from policies.latent_vla.processor_latent_vla import checked_statistics, make_processors
 from policies.latent_vla.tokenizer import VOCABULARY, ByteTokenizerStep
 from policies.latent_vla.trajectories import future_outcomes, reward_scale

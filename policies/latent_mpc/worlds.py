@@ -118,7 +118,8 @@ class LatentVLAWorld(World):
     def imagine(self, batch: dict[str, Tensor], latents: Tensor, states: Tensor) -> Tensor:
         """See `World`."""
         assert self.imagination is not None
-        scene = torch.cat([latents, self.embed_state(states).unsqueeze(2)], dim=2) + self.history_embedding
+        state = self.embed_state(states, latents).unsqueeze(2)
+        scene = torch.cat([latents, state], dim=2) + self.history_embedding
         context = self.backbone.extend(self._read(batch), [scene.flatten(1, 2)])
         return self.imagination.scenes(self.imagination.imagine(self.backbone, context))
 

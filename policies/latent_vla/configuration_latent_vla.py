@@ -14,6 +14,7 @@ from policies.latent_vla.continuation import CONTINUATIONS
 from policies.latent_vla.imagination import IMAGINATIONS
 from policies.latent_vla.interventions import INTERVENTIONS
 from policies.latent_vla.memory import MEMORIES
+from policies.latent_vla.normalization import complete
 from policies.latent_vla.presets import PRESETS
 from policies.latent_vla.subgoals import BLOCK_ORDERS
 
@@ -35,13 +36,6 @@ OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
 MAY_BE_0 = (*OF_VLMS[1:], *OF_MEMORY, "guided_latents")
 """Numbers that turn a part off."""
 
-NORMALIZATION = {
-    "VISUAL": NormalizationMode.IDENTITY,
-    "STATE": NormalizationMode.MEAN_STD,
-    "ENV": NormalizationMode.MEAN_STD,
-    "ACTION": NormalizationMode.MEAN_STD,
-}
-
 
 @PreTrainedConfig.register_subclass("latent_vla")
 @dataclass
@@ -56,6 +50,8 @@ class LatentVLAConfig(PreTrainedConfig):
 
     guided_latents: of the `num_latents` tokens of a scene, how many look for what the instruction names
     (0: none), see `policies.latent_vla.guidance`; a world model's must be the same whatever is asked for.
+    waypoint_loss_weight: of predicting where the robot will be when its present sub-goal, or the episode, is
+    done, which the action head then reads (0: not predicted).
 
     backbone: `scratch`, an untrained image tower and language model of sizes `tower`, `depth`, `heads`; or
     `pretrained`, those of a VLM. vlm: its name on the hub, or its folder; vlm_layers: how many of its
@@ -64,8 +60,8 @@ class LatentVLAConfig(PreTrainedConfig):
     `lora_rank` in its language model (0: none); vlm_lr: peak learning rate of what is trained of it.
     vlm_config: filled in by the policy, so that checkpoints need no VLM beside them.
 
-    imagination: `none`, `latent` or `inert` (as many tokens that mean nothing, a control; with sub-goals, a
-    plan in words alone); imagined_steps: N
+    imagination: `none`, `latent`, `inert` (as many tokens that mean nothing, a control; with sub-goals, a
+    plan in words alone) or `grounded` (a plan in words that looks for what it names); imagined_steps: N
     future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
     top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
     scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
@@ -114,6 +110,7 @@ class LatentVLAConfig(PreTrainedConfig):
     tower: str = ""
     num_latents: int = 0
     guided_latents: int = 0
+    waypoint_loss_weight: float = 0.0
     latent_heads: int = 0
     dim: int = 0
     depth: int = 0
@@ -185,7 +182,7 @@ class LatentVLAConfig(PreTrainedConfig):
         self._validate_backbone()
         self._validate_thinking()
         self._validate_memory()
-        self._complete_normalization()
+        self.normalization_mapping = complete(self.normalization_mapping, self.relative_actions)
         self._validate_sizes()
 
     def _validate_backbone(self) -> None:
@@ -261,34 +258,26 @@ class LatentVLAConfig(PreTrainedConfig):
     def _validate_subgoals(self) -> None:
         if self.imagine_subgoals and self.imagination == "none":
             raise ValueError(
-                "--policy.imagine_subgoals=true: expected --policy.imagination=latent or inert as well"
+                "--policy.imagine_subgoals=true: expected --policy.imagination=latent, inert, grounded"
             )
-        if self.block_order != "interleaved" and not self.imagine_subgoals:
-            raise ValueError(
-                f"--policy.block_order={self.block_order}: expected --policy.imagine_subgoals=true as well"
-            )
+        for name, needs_words in (
+            ("imagination", "grounded"),
+            ("block_order", "grouped"),
+            ("block_order", "shuffled"),
+        ):
+            if getattr(self, name) == needs_words and not self.imagine_subgoals:
+                raise ValueError(
+                    f"--policy.{name}={needs_words}: expected --policy.imagine_subgoals=true as well"
+                )
         if self.block_order == "shuffled" and self.imagined_steps == 1:
             raise ValueError("--policy.block_order=shuffled: expected --policy.imagined_steps of 2 or more")
-
-    def _complete_normalization(self) -> None:
-        unknown = sorted(set(self.normalization_mapping) - set(NORMALIZATION))
-        if unknown:
-            raise ValueError(
-                f"--policy.normalization_mapping: {unknown[0]}, expected one of {', '.join(NORMALIZATION)}"
-            )
-        self.normalization_mapping = {**NORMALIZATION, **self.normalization_mapping}
-        if self.relative_actions and self.normalization_mapping["ACTION"] is NormalizationMode.IDENTITY:
-            raise ValueError(
-                "--policy.normalization_mapping: IDENTITY for ACTION, expected another with "
-                "--policy.relative_actions=true"
-            )
 
     def _validate_sizes(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
             if item.type is int and value < 1 and item.name not in MAY_BE_0:
                 raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
-        for name in ("temperature", "proposal_temperature"):
+        for name in ("temperature", "proposal_temperature", "waypoint_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
         if self.n_action_steps > self.chunk_size:

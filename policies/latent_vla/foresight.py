@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from policies.latent_vla.backbone import Backbone, Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
-from policies.latent_vla.trajectories import absolute_chunks, future_outcomes, reward_scale
+from policies.latent_vla.trajectories import absolute_chunks, future_is_pad, future_outcomes, reward_scale
 from world_models.jepa import LossWeights, Trajectory, make_world_model
 
 
@@ -44,15 +44,15 @@ class Foresight(nn.Module):
         return backbone.extend(instruction, [query]).states[-1][:, 0].float()
 
     def loss(
-        self, batch: dict[str, Tensor], latents: Tensor, goal: Tensor, is_pad: Tensor
+        self, batch: dict[str, Tensor], latents: Tensor, goal: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The world model's loss and its metrics. latents: (B, T + N, K, D); is_pad: (B, N)."""
+        """The world model's loss and its metrics. latents: (B, T + N, K, D)."""
         config, history = self.config, self.config.n_obs_steps
         seen = Trajectory(
             history=latents[:, :history],
             chunks=absolute_chunks(batch, config.chunk_size),
             future=latents[:, history:],
-            is_pad=is_pad,
+            is_pad=future_is_pad(batch, history),
             goal=goal,
             outcomes=future_outcomes(batch, history, config.chunk_size, self.reward_scale),
         )

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from policies.latent_vla.backbone import Backbone, Context
+from policies.latent_vla.grounding import Grounding, Look
 from policies.latent_vla.subgoals import Subgoals, in_order
 
-IMAGINATIONS = ("none", "latent", "inert")
-"""`inert`: as many tokens and passes, but scenes that they yield are thrown away for learned constants."""
+IMAGINATIONS = ("none", "latent", "inert", "grounded")
+"""`inert`: as many tokens and passes, but scenes that they yield are thrown away for learned constants.
+`grounded`: a plan in words, whose scenes are the present one, seen with each sub-goal in mind."""
 
 
 class Imagination(nn.Module):
@@ -32,29 +34,38 @@ class Imagination(nn.Module):
         inert: bool,
         subgoals: int = 0,
         order: str = "interleaved",
+        grounding: Grounding | None = None,
     ) -> None:
-        """width: of the backbone's hidden states; subgoals: G, 0 for none; order: one of `BLOCK_ORDERS`."""
+        """width: of the backbone's hidden states; subgoals: G, 0 for none; order: one of `BLOCK_ORDERS`.
+
+        grounding: what the plan looks with, None for one whose scenes are imagined or inert.
+        """
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+        self.tokens, self.grounding = tokens, grounding
+        if grounding is None:
+            self.queries = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+            self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
         self.step_embedding = nn.Parameter(torch.randn(steps, 1, dim) * 0.02)
-        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
         self.embed = nn.Linear(dim, dim)
         self.constants = nn.Parameter(torch.randn(steps, tokens, dim)) if inert else None
         self.subgoals = Subgoals(count=subgoals, width=width, dim=dim) if subgoals else None
         self.order = order
 
-    def imagine(self, backbone: Backbone, context: Context) -> Tensor:
-        """The plan (B, N, P, D) that follows a context of instruction and scene."""
-        return self.think(backbone, context)[0]
+    def imagine(self, backbone: Backbone, context: Context, look: Look | None = None) -> Tensor:
+        """The plan (B, N, P, D) that follows a context of instruction and scene; look: see `think`."""
+        return self.think(backbone, context, look=look)[0]
 
     def think(
-        self, backbone: Backbone, context: Context, told: Tensor | None = None
+        self, backbone: Backbone, context: Context, told: Tensor | None = None, look: Look | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The plan (B, N, P, D) and the logits (B, N, G) of its sub-goals, None if it has none.
 
-        told: (B, N), sub-goals to go on from in place of the likeliest, where they are not -1.
+        told: (B, N), sub-goals to go on from in place of the likeliest, where they are not -1; look: what
+        yields the scenes of a grounded plan, None for any other.
         """
-        steps, tokens = len(self.step_embedding), len(self.queries)
+        if look is not None:
+            return self._look_ahead(backbone, context, told, look)
+        steps, tokens = len(self.step_embedding), self.tokens
         block = self.queries.expand(context.visible.shape[0], -1, -1)
         states = context.states[-1]
         plan: list[Tensor] = []
@@ -64,7 +75,7 @@ class Imagination(nn.Module):
             said: list[Tensor] = []
             if self.subgoals is not None:
                 logits.append(self.subgoals.say(states))
-                said.append(self.subgoals.read(logits[-1], None if told is None else told[:, step]))
+                said.append(self.subgoals.read(self._choose(logits[-1], told, step)))
                 if self.order != "grouped":
                     unread.append(said[-1] + self.step_embedding[step])
             longer = backbone.extend(context, [*unread, block])
@@ -77,14 +88,37 @@ class Imagination(nn.Module):
             block = self.embed(scene) + self.step_embedding[step]
         return torch.stack(plan, dim=1), torch.stack(logits, dim=1) if logits else None
 
+    def _look_ahead(
+        self, backbone: Backbone, context: Context, told: Tensor | None, look: Look
+    ) -> tuple[Tensor, Tensor]:
+        """What `think` gives, of a plan that is grounded."""
+        assert self.subgoals is not None
+        states = context.states[-1]
+        plan: list[Tensor] = []
+        logits: list[Tensor] = []
+        for step, embedding in enumerate(self.step_embedding):
+            logits.append(self.subgoals.say(states))
+            chosen = self._choose(logits[-1], told, step)
+            said, scene = self.subgoals.read(chosen), look(chosen).float()
+            plan.append(torch.cat([scene, said], dim=1))
+            if step + 1 < len(self.step_embedding):
+                context = backbone.extend(context, [said + embedding, self.embed(scene) + embedding])
+                states = context.states[-1][:, -self.tokens :]
+        return torch.stack(plan, dim=1), torch.stack(logits, dim=1)
+
+    def _choose(self, logits: Tensor, told: Tensor | None, step: int) -> Tensor:
+        """Indices (B,) of the sub-goals to go on from: those told, the likeliest where that is -1."""
+        chosen = logits.argmax(1)
+        return chosen if told is None else torch.where(told[:, step] < 0, chosen, told[:, step])
+
     def scenes(self, plan: Tensor) -> Tensor:
         """The scenes (B, N, K, D) of a plan (B, N, P, D)."""
-        return plan[:, :, : len(self.queries)]
+        return plan[:, :, : self.tokens]
 
     def blocks(self, plan: Tensor) -> list[Tensor]:
         """The plan (B, N, P, D) as blocks (B, K, D), and (B, 1, D) of sub-goals, for the backbone to read."""
         scenes = (self.embed(self.scenes(plan)) + self.step_embedding).unbind(1)
         if self.subgoals is None:
             return list(scenes)
-        said = (plan[:, :, len(self.queries) :] + self.step_embedding).unbind(1)
+        said = (plan[:, :, self.tokens :] + self.step_embedding).unbind(1)
         return in_order(self.order, said, scenes)

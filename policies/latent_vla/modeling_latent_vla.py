@@ -16,18 +16,14 @@ from typing import Any
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.utils.constants import (
-    ACTION,
-    OBS_LANGUAGE_ATTENTION_MASK,
-    OBS_LANGUAGE_TOKENS,
-    OBS_STATE,
-)
+from lerobot.utils.constants import ACTION, OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS, OBS_STATE
 from torch import Tensor, nn
 
 from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.continuation import Prefix, left_over
 from policies.latent_vla.foresight import Foresight
+from policies.latent_vla.grounding import Look
 from policies.latent_vla.guidance import guide
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
 from policies.latent_vla.memory import IS_FIRST
@@ -38,13 +34,15 @@ from policies.latent_vla.parts import (
     imagination_part,
     memory_part,
     optimizer_groups,
+    state_part,
 )
 from policies.latent_vla.predicted_video import film, load_decoder
 from policies.latent_vla.recollection import Recollection, look
-from policies.latent_vla.refinement import refine
+from policies.latent_vla.refinement import choose
 from policies.latent_vla.relative_actions import add_anchor, subtract_anchor
 from policies.latent_vla.subgoals import SUBGOAL, subgoal_accuracy, subgoal_loss, told_subgoals
 from policies.latent_vla.trajectories import future_is_pad, is_exploration
+from policies.latent_vla.waypoint import WAYPOINT
 from world_models.encoders import stack_cameras
 from world_models.transformer import masked_mse
 
@@ -65,13 +63,13 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.encoder, self.backbone, config = parts.encoder, parts.backbone, parts.config
         self.config: LatentVLAConfig = config
         self.guidance = guidance_part(config, parts)
-        self.embed_state = nn.Linear(config.state_size, config.dim)
+        self.embed_state = state_part(config, dataset_stats)
         scene_size = config.num_latents * config.dim
         self.sense = nn.Linear(config.state_size, scene_size) if config.proprioceptive_latents else None
         self.history_embedding = nn.Parameter(torch.zeros(config.n_obs_steps, 1, config.dim))
         self.readout = nn.Parameter(torch.randn(1, config.dim) * 0.02)
         self.head = head_part(config, self.backbone)
-        self.imagination = imagination_part(config, self.backbone.width)
+        self.imagination = imagination_part(config, parts)
         self.calibration: Calibration | None = None
         """What `config.intervention` takes plans and instructions from; not saved."""
         self.foresight: Foresight | None = None
@@ -107,11 +105,13 @@ class LatentVLAPolicy(PreTrainedPolicy):
             metrics = {"action_loss": loss.detach()}
         else:
             loss, metrics = self._imagination_loss(batch, instruction, scene, latents[:, history:])
+        if self.embed_state.waypoint is not None and WAYPOINT in batch:
+            error = self.embed_state.waypoint.loss(latents[:, history - 1], state[:, history - 1], batch)
+            metrics["waypoint_loss"] = error.detach()
+            loss = loss + self.config.waypoint_loss_weight * error
         if self.foresight is not None:
             goal = self.foresight.goal(self.backbone, instruction)
-            foresight_loss, details = self.foresight.loss(
-                batch, latents, goal, future_is_pad(batch, self.config.n_obs_steps)
-            )
+            foresight_loss, details = self.foresight.loss(batch, latents, goal)
             loss, metrics = loss + foresight_loss, metrics | details
         return loss, metrics
 
@@ -129,11 +129,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
         half = len(scene) // 2
         rest, first = slice(0, None, 2), slice(1, None, 2)
         informed = instruction.rows(rest)
-        told = None
-        if self.config.imagine_subgoals:
-            told = told_subgoals(batch, explores, self.config.imagined_steps)[rest]
+        told = told_subgoals(batch, explores, self.config.imagined_steps)[rest]
         context = self.backbone.extend(informed, [scene[rest]])
-        plan, logits = self.imagination.think(self.backbone, context, told)
+        plan, logits = self.imagination.think(self.backbone, context, told, self._looking(batch, rest))
         after = self._read_plan(informed, scene[rest], plan, readout[rest])
         loss = self._action_loss(after, batch, rest)
         metrics = {"imagine_action_loss": loss.detach()}
@@ -147,7 +145,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
             error = masked_mse(self.imagination.scenes(plan), future[rest].detach(), unknown[rest])
             metrics["imagination_loss"] = error.detach()
             loss = loss + self.config.imagination_loss_weight * error
-        if logits is not None and told is not None and SUBGOAL in batch:
+        if logits is not None and SUBGOAL in batch:
             error = subgoal_loss(logits, told)
             metrics |= {"subgoal_loss": error.detach(), "subgoal_accuracy": subgoal_accuracy(logits, told)}
             loss = loss + self.config.subgoal_loss_weight * error
@@ -246,17 +244,14 @@ class LatentVLAPolicy(PreTrainedPolicy):
         """
         if self.imagination is None:
             raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
-        return self.imagination.imagine(self.backbone, self._look(batch))
+        return self.imagination.imagine(self.backbone, self._look(batch), self._looking(batch))
 
     @torch.no_grad()
     def imagine_subgoals(self, batch: dict[str, Tensor]) -> list[list[str]]:
-        """What `imagine` would pursue on the way to each of the N scenes, in words, for each observation.
-
-        Raises ValueError if the policy was not trained to imagine sub-goals.
-        """
+        """What `imagine` would pursue on the way to each of the N scenes, in words; ValueError if nothing."""
         if self.imagination is None or self.imagination.subgoals is None:
             raise ValueError("--policy.imagine_subgoals=false: expected a policy that was trained with true")
-        _, logits = self.imagination.think(self.backbone, self._look(batch))
+        _, logits = self.imagination.think(self.backbone, self._look(batch), look=self._looking(batch))
         assert logits is not None
         return [[self.config.subgoals[number] for number in row] for row in logits.argmax(2).tolist()]
 
@@ -272,11 +267,11 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def _intervened(self, plan: Tensor, batch: dict[str, Tensor], scene: Tensor, noise: Tensor) -> Tensor:
         """The plan (B, N, P, D), or what `config.intervention` puts in its place; noise: the decision's."""
-        backbone, imagination = self.backbone, self.imagination
+        backbone, imagination, sight = self.backbone, self.imagination, self._looking(batch)
         assert imagination is not None
 
         def imagine(tokens: Tensor, mask: Tensor) -> Tensor:
-            return imagination.imagine(backbone, backbone.extend(backbone.read(tokens, mask), [scene]))
+            return imagination.imagine(backbone, backbone.extend(backbone.read(tokens, mask), [scene]), sight)
 
         words, mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
         imagined = Imagined(plan=plan, tokens=words, mask=mask, draw=draw_of(noise), imagine=imagine)
@@ -288,7 +283,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         readout = self._readout(latents.new_zeros(latents.shape[0], dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
             return self.backbone.extend(instruction, [scene, readout])
-        plan = self.imagination.imagine(self.backbone, self.backbone.extend(instruction, [scene]))
+        context = self.backbone.extend(instruction, [scene])
+        plan = self.imagination.imagine(self.backbone, context, self._looking(batch))
         plan = self._intervened(plan, batch, scene, noise)
         return self._read_plan(instruction, scene, plan, readout)
 
@@ -312,15 +308,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         config = self.config
         noise, refining = noise.split([config.candidates, noise.shape[1] - config.candidates], dim=1)
         candidates, score = self._propose(batch, latents, state, noise, prefix)
-        exploring = round(config.candidates * config.exploration)
-        cost = torch.arange(config.candidates, device=noise.device) >= config.candidates - exploring
-        scores = score(candidates) - config.exploration_cost * cost
-        if config.planner == "cem":
-            return refine(score, candidates, scores, refining)
-        if config.ranking == "shuffled":
-            scores = noise[:, :, -1, -1]  # as good as dealt out at random, and seeded
-        best = scores.argmax(dim=1)
-        return candidates[torch.arange(len(best), device=best.device), best]
+        return choose(config, candidates, score, noise, refining)
 
     def _propose(
         self,
@@ -348,8 +336,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         candidates = add_anchor(torch.cat(chunks, dim=1), batch)
         imagined = None
         if self.imagination is not None and config.imagination_distance_weight:
-            plan = self._intervened(self.imagination.imagine(self.backbone, context), batch, scene, drawn)
-            imagined = self.imagination.scenes(plan)[:, 0]
+            plan = self.imagination.imagine(self.backbone, context, self._looking(batch))
+            imagined = self.imagination.scenes(self._intervened(plan, batch, scene, drawn))[:, 0]
         goal = self.foresight.goal(self.backbone, instruction)
         return candidates, partial(self.foresight.score, latents, goal=goal, imagined=imagined)
 
@@ -370,12 +358,23 @@ class LatentVLAPolicy(PreTrainedPolicy):
         latents = self.encoder.encode(images, guidance)
         return latents if self.sense is None else latents + self.sense(state).view_as(latents)
 
+    def _looking(self, batch: dict[str, Tensor], rows: slice = slice(None)) -> Look | None:
+        """What looks at the present pictures of some of the batch for a grounded plan's sub-goals."""
+        if self.imagination is None or self.imagination.grounding is None:
+            return None
+        images = stack_cameras([batch[key] for key in self.config.image_features])
+        present = images if images.ndim == 5 else images[:, self.config.n_obs_steps - 1]
+        return partial(self.imagination.grounding.look, self.encoder, present[rows])
+
     def _read(self, batch: dict[str, Tensor]) -> Context:
         return self.backbone.read(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
 
     def _scene(self, latents: Tensor, state: Tensor) -> Tensor:
         """Latents and proprioception of every step of the history as one block (B, T * (K + 1), D)."""
-        scene = torch.cat([latents, self.embed_state(state).unsqueeze(2)], dim=2) + self.history_embedding
+        scene = (
+            torch.cat([latents, self.embed_state(state, latents).unsqueeze(2)], dim=2)
+            + self.history_embedding
+        )
         return scene.flatten(1, 2)
 
     def _recall(self, latents: Tensor, state: Tensor) -> Tensor:

@@ -5,17 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lerobot.utils.constants import OBS_STATE
 from torch import nn
 
 from policies.latent_vla.action_head import ActionHead, ActionTransformer, make_action_head
 from policies.latent_vla.backbone import Backbone, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.grounding import Grounding
 from policies.latent_vla.guidance import Guidance
 from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.lora import add_lora
 from policies.latent_vla.memory import EpisodeMemory
 from policies.latent_vla.pretrained import PretrainedBackbone, VLMEncoder
 from policies.latent_vla.vlm import build_vlm, describe_vlm
+from policies.latent_vla.waypoint import StateToken, Waypoint, deviation_of
 from world_models.encoders import SceneEncoder, VisualEncoder
 
 
@@ -107,18 +110,22 @@ def head_part(config: LatentVLAConfig, backbone: Backbone) -> ActionHead:
     )
 
 
-def imagination_part(config: LatentVLAConfig, width: int) -> Imagination | None:
-    """What imagines from hidden states of that width, None where nothing is imagined."""
+def imagination_part(config: LatentVLAConfig, parts: Parts) -> Imagination | None:
+    """What imagines from the backbone's hidden states, None where nothing is imagined."""
     if config.imagination == "none":
         return None
+    grounding = None
+    if config.imagination == "grounded":
+        grounding = Grounding(config.subgoals, tokens=config.num_latents, **_queries(config, parts))
     return Imagination(
         steps=config.imagined_steps,
         tokens=config.num_latents,
         dim=config.dim,
-        width=width,
+        width=parts.backbone.width,
         inert=config.imagination == "inert",
         subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
         order=config.block_order,
+        grounding=grounding,
     )
 
 
@@ -127,12 +134,26 @@ def guidance_part(config: LatentVLAConfig, parts: Parts) -> Guidance | None:
     if not config.guided_latents:
         return None
     return Guidance(
-        vocabulary=parts.backbone.vocabulary,
-        cameras=len(config.image_features),
-        tokens=config.guided_latents,
-        heads=config.latent_heads,
-        channels=parts.encoder.queries.channels,
+        vocabulary=parts.backbone.vocabulary, tokens=config.guided_latents, **_queries(config, parts)
     )
+
+
+def _queries(config: LatentVLAConfig, parts: Parts) -> dict[str, int]:
+    """What a guidance has to know of the queries that it changes."""
+    return {
+        "cameras": len(config.image_features),
+        "heads": config.latent_heads,
+        "channels": parts.encoder.queries.channels,
+    }
+
+
+def state_part(config: LatentVLAConfig, statistics: Any) -> StateToken:
+    """What tells the backbone of the robot's state; statistics: of the data set, only in training."""
+    waypoint = None
+    if config.waypoint_loss_weight:
+        scale = deviation_of(statistics, OBS_STATE, config.state_size)
+        waypoint = Waypoint(tokens=config.num_latents, dim=config.dim, scale=scale)
+    return StateToken(config.state_size, config.dim, waypoint)
 
 
 def memory_part(config: LatentVLAConfig) -> EpisodeMemory | None:

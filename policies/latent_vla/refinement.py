@@ -9,8 +9,10 @@ B batch, C candidates, H action horizon, A action size, R rounds of noise.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
+from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from world_models.planners import PlannerConfig, Start, make_planner
 
 
@@ -35,3 +37,27 @@ def refine(score: Callable[[Tensor], Tensor], candidates: Tensor, scores: Tensor
     )
     plan = make_planner("cem", config).plan(lambda plans: -score(plans.squeeze(2)), start, rounds)
     return plan.actions.squeeze(1)
+
+
+def choose(
+    config: LatentVLAConfig,
+    candidates: Tensor,
+    score: Callable[[Tensor], Tensor],
+    noise: Tensor,
+    refining: Tensor,
+) -> Tensor:
+    """The best of C chunks (B, C, H, A) by the score (B, C) of such, or one refined of them: (B, H, A).
+
+    Of the candidates the last `config.exploration` share explore, at a cost. noise: (B, C, H, A), what they
+    were drawn from, which deals out the scores where `config.ranking` is `shuffled`; refining: (B, R * C, H,
+    A), the noise of `refine`.
+    """
+    exploring = round(config.candidates * config.exploration)
+    cost = torch.arange(config.candidates, device=noise.device) >= config.candidates - exploring
+    scores = score(candidates) - config.exploration_cost * cost
+    if config.planner == "cem":
+        return refine(score, candidates, scores, refining)
+    if config.ranking == "shuffled":
+        scores = noise[:, :, -1, -1]  # as good as dealt out at random, and seeded
+    best = scores.argmax(dim=1)
+    return candidates[torch.arange(len(best), device=best.device), best]

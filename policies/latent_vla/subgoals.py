@@ -48,12 +48,9 @@ class Subgoals(nn.Module):
         """Logits (B, G) of the sub-goal that follows the states (B, M, W) of the scene before it."""
         return F.linear(self.norm(states.float()).mean(1), self.words)
 
-    def read(self, logits: Tensor, told: Tensor | None) -> Tensor:
-        """One token (B, 1, D): the sub-goal that is told, (B,) indices, or the likeliest where that is -1."""
-        chosen = logits.argmax(1)
-        if told is not None:
-            chosen = torch.where(told < 0, chosen, told)
-        return self.meanings[chosen].unsqueeze(1)
+    def read(self, subgoals: Tensor) -> Tensor:
+        """One token (B, 1, D) for the sub-goals with indices (B,)."""
+        return self.meanings[subgoals].unsqueeze(1)
 
 
 def subgoal_loss(logits: Tensor, told: Tensor) -> Tensor:

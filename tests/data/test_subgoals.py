@@ -12,6 +12,7 @@ from embodied.data.cache import FrameCache
 from embodied.data.looks import LookLoader
 from embodied.data.windows import WindowLoader, gather_windows
 from policies.latent_vla.subgoals import SUBGOAL
+from policies.latent_vla.waypoint import WAYPOINT
 from tests.recordings import add_subgoals
 
 EPISODES = [[(0.15, "push it"), (0.0, "go there")], [], [(0.1, "push it"), (0.25, "wait")]]
@@ -58,6 +59,21 @@ def test_looks_behind_the_episodes_end_have_no_sub_goal(cache: FrameCache) -> No
         cache, delta_indices={SUBGOAL: [0]}, batch_size=1, window=8, stride=1, seed=0, episodes=[0]
     )
     assert next(looks)[SUBGOAL][:, 0].tolist() == [*cache.subgoal_index[:7].tolist(), -1]
+
+
+def test_a_waypoint_is_where_the_stage_ends_and_the_episode_where_there_are_none(
+    cache: FrameCache, picture_root: Path
+) -> None:
+    """Whole stages of the first and third episode, and between them the second, which has none."""
+    assert cache.stage_last.tolist() == [2] * 3 + [6] * 4 + [7] + [9] * 2 + [12] * 3 + [19] * 7
+    frames = np.array([0, 4, 7, 13])
+    way = gather_windows(cache, frames, {WAYPOINT: [0]})[WAYPOINT].numpy()
+    state = cache.columns["observation.state"]
+    np.testing.assert_array_equal(way, state[[2, 6, 7, 19]] - state[frames])
+    assert np.abs(way).max(axis=1).tolist()[2] == 0 < np.abs(way[0]).max()
+    silent = FrameCache.open(picture_root)
+    assert np.array_equal(silent.stage_last, silent.last)
+    assert WAYPOINT not in gather_windows(cache, frames, {})
 
 
 def test_batches_tell_sub_goals_only_if_asked_and_known(cache: FrameCache, picture_root: Path) -> None:

@@ -157,11 +157,23 @@ def test_history_and_memory_go_in_and_out_of_the_graph(tmp_path: Path, data: Dat
     compare_sessions(checkpoint, config.output_dir, "imagine")
 
 
-def test_a_graph_looks_for_what_the_instruction_names(tmp_path: Path, data: DatasetConfig) -> None:
-    checkpoint = save_checkpoint(tmp_path / "checkpoint", **SHORT, guided_latents=1, n_obs_steps=2)
-    config = config_for(checkpoint, data, modes="reactive")
-    assert export(config)["modes"]["reactive"]["max_abs_error"] <= 1e-4
-    compare_sessions(checkpoint, config.output_dir, "reactive")
+@pytest.mark.parametrize(
+    ("mode", "looking"),
+    [
+        ("reactive", {"guided_latents": 1}),
+        (
+            "imagine",
+            {"imagination": "grounded", "imagine_subgoals": True, "subgoals": ["reach for it", "pull"]},
+        ),
+    ],
+)
+def test_a_graph_looks_for_what_is_named(
+    mode: str, looking: dict[str, Any], tmp_path: Path, data: DatasetConfig
+) -> None:
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", **SHORT, **looking, n_obs_steps=2)
+    config = config_for(checkpoint, data, modes=mode)
+    assert export(config)["modes"][mode]["max_abs_error"] <= 1e-4
+    compare_sessions(checkpoint, config.output_dir, mode)
 
 
 WITHOUT = """

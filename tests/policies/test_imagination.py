@@ -78,7 +78,7 @@ def test_in_imagine_mode_the_instruction_reaches_the_action_through_the_plan_alo
     other = batch | {key: batch[key].roll(1, 0) for key in batch if key.startswith("observation.language")}
     assert not torch.allclose(chunk, thinker.predict_action_chunk(other, noise=noise), atol=1e-5)
     fixed = torch.zeros(4, 2, 3, 32)
-    thinker.imagination.imagine = lambda backbone, context: fixed
+    thinker.imagination.imagine = lambda backbone, context, look: fixed
     same = thinker.predict_action_chunk(batch, noise=noise)
     assert torch.allclose(same, thinker.predict_action_chunk(other, noise=noise), atol=1e-5)
 

@@ -10,7 +10,6 @@ from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.subgoals import (
     BLOCK_ORDERS,
     SUBGOAL,
-    Subgoals,
     in_order,
     subgoal_accuracy,
     subgoal_loss,
@@ -58,12 +57,15 @@ def test_only_told_sub_goals_count() -> None:
     assert subgoal_loss(logits, torch.full((1, 3), -1)).item() == 0
 
 
-def test_a_told_sub_goal_is_read_in_place_of_the_likeliest() -> None:
-    subgoals = Subgoals(count=2, width=3, dim=1)
-    subgoals.meanings.data = torch.tensor([[10.0], [20.0]])
-    logits = torch.tensor([[0.0, 1.0]] * 3)
-    assert subgoals.read(logits, None).flatten().tolist() == [20, 20, 20]
-    assert subgoals.read(logits, torch.tensor([0, 1, -1])).flatten().tolist() == [10, 20, 20]
+def test_a_told_sub_goal_is_read_in_place_of_the_likeliest(make_policy, make_told_batch) -> None:
+    policy = make_policy(**SPEAKS)
+    policy.imagination.subgoals.meanings.data = torch.tensor([[10.0], [20.0], [30.0]]).expand(3, 32).clone()
+    context = policy._look(observation(make_told_batch()))
+    own, logits = policy.imagination.think(policy.backbone, context)
+    assert own[:, 0, -1, 0].tolist() == [10 * (1 + number) for number in logits[:, 0].argmax(1).tolist()]
+    plan, _ = policy.imagination.think(policy.backbone, context, torch.tensor([[0, 1], [2, -1]] * 2))
+    assert plan[:, 0, -1, 0].tolist() == [10, 30] * 2
+    assert plan[:, 1, -1, 0].tolist()[::2] == [20, 20]
 
 
 def test_orders_of_sub_goals_and_scenes() -> None:

@@ -1,0 +1,46 @@
+"""Grounding: a plan in words looks for what it names.
+
+A step of a grounded plan is a sub-goal and, in place of an imagined scene, the present pictures as seen with
+it in mind: K tokens whose queries follow from the sub-goal's words (see `policies.latent_vla.guidance`). So
+what was worked out or remembered, and said, decides where the policy looks before it acts. The layers are
+those of a policy that reasons in words between looks (embodied chain of thought, arXiv 2407.08693; latents
+between words as in Mirage, arXiv 2506.17218); the control is an `inert` plan, of the same words and as many
+tokens that mean nothing.
+
+Shapes: B batch, V cameras, G sub-goals, L bytes of the longest, K latent tokens, D width.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from policies.latent_vla.guidance import Guidance
+from policies.latent_vla.tokenizer import VOCABULARY, byte_tokenizer
+from world_models.encoders import SceneEncoder
+
+Look = Callable[[Tensor], Tensor]
+"""From indices (B,) of sub-goals to what is seen with them in mind, (B, K, D)."""
+
+
+class Grounding(nn.Module):
+    """Sees pictures with a sub-goal in mind."""
+
+    words: Tensor
+    is_word: Tensor
+
+    def __init__(
+        self, subgoals: Sequence[str], *, cameras: int, tokens: int, heads: int, channels: int
+    ) -> None:
+        """subgoals: G, in words; the rest as for `Guidance`."""
+        super().__init__()
+        words = byte_tokenizer()(list(subgoals), padding="longest", return_tensors="pt")
+        # The configuration has them in words: checkpoints hold no second copy.
+        self.register_buffer("words", words["input_ids"], persistent=False)
+        self.register_buffer("is_word", words["attention_mask"].bool(), persistent=False)
+        self.guidance = Guidance(
+            vocabulary=VOCABULARY, cameras=cameras, tokens=tokens, heads=heads, channels=channels
+        )
+
+    def look(self, encoder: SceneEncoder, images: Tensor, subgoals: Tensor) -> Tensor:
+        """Return (B, K, D). images: (B, V, 3, H, W) in [0, 1]; subgoals: (B,) indices."""
+        return encoder.encode(images, self.guidance(self.words[subgoals], self.is_word[subgoals]))
