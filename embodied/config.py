@@ -26,7 +26,8 @@ class DatasetConfig:
     root: folder of the data set; repo_id: name stored in its metadata; cameras: comma list of cameras to
     use, renamed where an entry reads `old:new`, all if None; episodes: indices to use, all if None;
     success_only: of these the successful ones, by the episode table's mark or `next.success`; task_weights:
-    sampling weight per instruction, proportional to the number of frames if None; augmentation: one of
+    sampling weight per instruction, proportional to the number of frames if None; emphasis: share of the
+    training samples drawn by how much the pictures decide, see `embodied.data.emphasis`; augmentation: one of
     `embodied.data.augment.AUGMENTATIONS`, or several with commas between.
     """
 
@@ -36,6 +37,7 @@ class DatasetConfig:
     episodes: list[int] | None = None
     success_only: bool = False
     task_weights: dict[str, float] | None = None
+    emphasis: float = 0.0
     augmentation: str = "none"
 
 

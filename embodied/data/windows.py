@@ -14,6 +14,7 @@ from lerobot.utils.constants import ACTION, OBS_PREFIX, OBS_STATE, REWARD
 from torch import Tensor
 
 from embodied.data.cache import FrameCache
+from embodied.data.emphasis import unexplained
 from embodied.data.selection import frames_of, select_episodes
 from embodied.data.subgoals import NONE
 from embodied.errors import UserError
@@ -97,8 +98,9 @@ def _subgoals_around(cache: FrameCache, frames: np.ndarray, offsets: list[int]) 
 class WindowLoader:
     """An infinite stream of batches around shuffled frames; the order is a function of seed and cursor alone.
 
-    Without task weights every frame comes once per epoch; batches run on across epochs. With them, frames are
-    drawn with replacement: tasks in proportion to their weight, frames of a task equally.
+    Without weights every frame comes once per epoch; batches run on across epochs. With them, frames are
+    drawn with replacement: tasks in proportion to their weight, frames of a task equally, but for the share
+    `emphasis` of all samples, which follows `embodied.data.emphasis`.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class WindowLoader:
         seed: int,
         cursor: int = 0,
         task_weights: dict[str, float] | None = None,
+        emphasis: float = 0.0,
         episodes: list[int] | None = None,
         place: tuple[int, int] = (0, 1),
     ) -> None:
@@ -128,7 +131,9 @@ class WindowLoader:
         self._cursor = cursor
         self._rank, self._processes = place
         self._frames = frames_of(cache.columns, select_episodes(cache.num_episodes, episodes))
-        self._probabilities = self._weigh(task_weights) if task_weights else None
+        self._probabilities: np.ndarray | None = None
+        if task_weights or emphasis:
+            self._probabilities = self._emphasise(self._weigh(task_weights or {}), emphasis)
         self._epoch = -1
         self._order = self._frames
 
@@ -166,6 +171,16 @@ class WindowLoader:
         if self._probabilities is None:
             return rng.permutation(self._frames)
         return rng.choice(self._frames, size=len(self._frames), p=self._probabilities)
+
+    def _emphasise(self, probabilities: np.ndarray, share: float) -> np.ndarray:
+        """The probabilities, but a share of them by what the pictures decide."""
+        if not 0 <= share <= 1:
+            raise UserError(f"--dataset.emphasis={share}: expected 0 to 1")
+        if not share:
+            return probabilities
+        ahead = max(self._delta_indices.get(ACTION, [0]))
+        by_pictures = probabilities * unexplained(self._cache, self._frames, ahead)
+        return (1 - share) * probabilities + share * by_pictures / by_pictures.sum()
 
     def _weigh(self, task_weights: dict[str, float]) -> np.ndarray:
         """Probability of each frame."""

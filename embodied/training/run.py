@@ -156,14 +156,16 @@ def _open_loader(
             seed=config.seed,
             cursor=cursor,
             task_weights=config.dataset.task_weights,
+            emphasis=config.dataset.emphasis,
             episodes=episodes,
             place=place,
         )
-    if config.dataset.task_weights:
-        raise UserError(
-            f"--dataset.task_weights={config.dataset.task_weights}: expected none with "
-            "--policy.memory_tokens, which trains on whole episodes"
-        )
+    for name in ("task_weights", "emphasis"):
+        if value := getattr(config.dataset, name):
+            raise UserError(
+                f"--dataset.{name}={value}: expected none with --policy.memory_tokens, which trains on whole "
+                "episodes"
+            )
     return LookLoader(
         cache,
         delta_indices=trainable.delta_indices,
@@ -235,6 +237,7 @@ def _identity(
             "fingerprint": dataset["fingerprint"],
             "episodes": None if len(episodes) == dataset["episodes"] else episodes,
             **{key: selection[key] for key in ("cameras", "task_weights", "augmentation")},
+            **({"emphasis": selection["emphasis"]} if selection["emphasis"] else {}),
         },
         "seed": config.seed,
         JOINT_BATCH: config.batch_size * processes,

@@ -11,6 +11,7 @@ Shapes: B batch, V cameras, G sub-goals, L bytes of the longest, K latent tokens
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ class Grounding(nn.Module):
     ) -> None:
         """subgoals: G, in words; the rest as for `Guidance`."""
         super().__init__()
-        words = byte_tokenizer()(list(subgoals), padding="longest", return_tensors="pt")
+        words: Any = byte_tokenizer()(list(subgoals), padding="longest", return_tensors="pt")
         # The configuration has them in words: checkpoints hold no second copy.
         self.register_buffer("words", words["input_ids"], persistent=False)
         self.register_buffer("is_word", words["attention_mask"].bool(), persistent=False)

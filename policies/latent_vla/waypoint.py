@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from policies.latent_vla.trajectories import is_exploration
 from world_models.parallel import masked_average
@@ -44,11 +45,12 @@ class Waypoint(nn.Module):
     def forward(self, latents: Tensor, state: Tensor) -> Tensor:
         """The way left (..., S), over `scale`; latents: (..., K, D); state: (..., S), normalised."""
         seen = torch.cat([self.norm(latents.flatten(-2)), state.to(latents)], dim=-1)
-        return self.out(nn.functional.gelu(self.hidden(seen))).float()
+        return self.out(F.gelu(self.hidden(seen))).float()
 
     def loss(self, latents: Tensor, state: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Mean absolute error of looks (B, K, D) and (B, S); failed episodes and padding teach nothing."""
-        error = (self(latents, state) - batch[WAYPOINT] / self.scale).abs().mean(-1)
+        """Huber error of looks (B, K, D) and (B, S); failed episodes and padding teach nothing."""
+        wanted = batch[WAYPOINT] / self.scale
+        error = F.smooth_l1_loss(self(latents, state), wanted, reduction="none").mean(-1)
         real = ~(is_exploration(batch) | batch["action_is_pad"][:, 0])
         return masked_average(error, real.to(error))
 

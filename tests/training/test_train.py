@@ -118,12 +118,14 @@ def test_windows_that_cannot_hold_an_episode_are_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_tasks_cannot_be_weighed_where_whole_episodes_are_trained_on(
-    configure: Configure, memory_config: Callable, dataset_root: Path
+@pytest.mark.parametrize("weights", [{"task_weights": {"reach the ball": 2.0}}, {"emphasis": 0.5}])
+def test_frames_cannot_be_weighed_where_whole_episodes_are_trained_on(
+    weights: dict, configure: Configure, memory_config: Callable, dataset_root: Path
 ) -> None:
     """The flag is named."""
-    weighed = DatasetConfig(root=dataset_root, task_weights={"reach the ball": 2.0})
-    with pytest.raises(UserError, match=r"--dataset\.task_weights=.*: expected none with --policy\.memory"):
+    weighed = DatasetConfig(root=dataset_root, **weights)
+    (flag,) = weights
+    with pytest.raises(UserError, match=rf"--dataset\.{flag}=.*: expected none with --policy\.memory"):
         train(configure(policy=memory_config(), dataset=weighed))
 
 
