@@ -1,8 +1,9 @@
 """Augmentations of pictures, for whole batches at once. B batch, T time, H, W picture size.
 
-None is on by default: on tasks whose goal is a position in the picture, a random shift destroys what it
-tells. Each sample draws its own change, the same one for all of its T frames, and each camera another;
-processes that train together draw for the joint batch and take their own rows.
+None is on by default: where the goal is a position in the picture, a random shift makes what it tells less
+exact, which is worth it where there are few scenes to learn from. Each sample draws its own change, the same
+one for all of its T frames, and each camera another; processes that train together draw for the joint batch
+and take their own rows.
 """
 
 import math

@@ -14,9 +14,16 @@ import numpy as np
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from embodied.data.cache import FrameCache
+from embodied.errors import UserError
 
 FEATURES = 300
+KINDS = 256
+"""Instructions that are told apart; of more, several share a feature."""
+
 RIDGE = 1e-4
+LEAST = 1e-12
+"""Weight of a frame that is explained altogether, so that any data set can be drawn from."""
+
 AT_ONCE = 2**15
 """Frames, which bounds the memory that features take."""
 
@@ -24,14 +31,17 @@ AT_ONCE = 2**15
 def unexplained(cache: FrameCache, frames: np.ndarray, ahead: int) -> np.ndarray:
     """How much of the action `ahead` frames later is unexplained by state and instruction, mean 1: (N,).
 
-    frames: (N,) indices; an action beyond an episode's end is its last one.
+    frames: (N,) indices; an action beyond an episode's end is its last one. Raises UserError for a data set
+    without states.
     """
+    if OBS_STATE not in cache.columns:
+        raise UserError(f"--dataset.emphasis: {cache.root} has no {OBS_STATE}, expected one, or 0")
     later = np.minimum(frames + ahead, cache.last[frames])
     inputs, wanted = (
         _standardised(cache.columns[key][rows].reshape(len(frames), -1))
         for key, rows in ((OBS_STATE, frames), (ACTION, later))
     )
-    tasks = np.unique(cache.columns["task_index"][frames], return_inverse=True)[1]
+    tasks = np.unique(cache.columns["task_index"][frames], return_inverse=True)[1] % KINDS
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(inputs.shape[1], FEATURES))
     phases = rng.uniform(0, 2 * np.pi, FEATURES)
@@ -49,7 +59,8 @@ def unexplained(cache: FrameCache, frames: np.ndarray, ahead: int) -> np.ndarray
         weights = _ridge(features, wanted, np.flatnonzero(others))
         for rows in _parts(np.flatnonzero(half)):
             error[rows] = np.square(features(rows) @ weights - wanted[rows]).mean(axis=1)
-    return error / max(error.mean(), np.finfo(np.float64).tiny)
+    error += LEAST
+    return error / error.mean()
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

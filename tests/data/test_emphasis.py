@@ -1,5 +1,7 @@
 """Emphasis: frames that the pictures decide come more often."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -69,6 +71,18 @@ def test_the_share_of_the_samples_is_drawn_by_it(cache: FrameCache) -> None:
     assert shares[0.0] == pytest.approx(0.25, abs=0.02)
     assert shares[1.0] > 0.6
     assert shares[0.5] == pytest.approx((shares[0.0] + shares[1.0]) / 2, abs=0.03)
+
+
+def test_data_that_leave_nothing_open_are_drawn_from_evenly(cache: FrameCache) -> None:
+    still = {**cache.columns, "action": np.ones_like(cache.columns["action"])}
+    weights = unexplained(dataclasses.replace(cache, columns=still), np.arange(cache.num_frames), ahead=0)
+    np.testing.assert_allclose(weights, 1)
+
+
+def test_a_data_set_without_states_is_refused(cache: FrameCache) -> None:
+    columns = {key: value for key, value in cache.columns.items() if key != "observation.state"}
+    with pytest.raises(UserError, match=r"--dataset\.emphasis: .* has no observation\.state"):
+        unexplained(dataclasses.replace(cache, columns=columns), np.arange(LENGTH), ahead=0)
 
 
 def test_it_goes_with_task_weights(cache: FrameCache) -> None:

@@ -160,7 +160,7 @@ def test_history_and_memory_go_in_and_out_of_the_graph(tmp_path: Path, data: Dat
 @pytest.mark.parametrize(
     ("mode", "looking"),
     [
-        ("reactive", {"guided_latents": 1}),
+        ("reactive", {"guided_latents": 1, "waypoint_loss_weight": 1.0}),
         (
             "imagine",
             {"imagination": "grounded", "imagine_subgoals": True, "subgoals": ["reach for it", "pull"]},
