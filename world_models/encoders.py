@@ -9,7 +9,7 @@ Shapes: B batch, V cameras, K latent tokens, D width, C feature channels, P grid
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import timm
 import torch
@@ -17,16 +17,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class SceneEncoder(Protocol):
-    """Turns the cameras of one moment into latent visual tokens."""
+class SceneEncoder(nn.Module):
+    """Turns the cameras of one moment into latent visual tokens: features, then queries over them."""
 
-    num_tokens: int
-    dim: int
-    queries: "LatentQueries"
+    def __init__(self, queries: "LatentQueries") -> None:
+        super().__init__()
+        self.queries = queries
+
+    def features(self, images: Tensor) -> Tensor:
+        """Feature grids (B, V, C, h, w) of images (B, V, 3, H, W) in [0, 1]."""
+        raise NotImplementedError
 
     def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
         """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""
-        ...
+        return self.queries(self.features(images), guidance)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same as `encode`."""
+        return self.encode(images)
+
+    def _as_trained(self, images: Tensor) -> Tensor:
+        """The pictures, all in a row: (B * V, 3, H, W). ValueError for another number of cameras."""
+        cameras = self.queries.queries.shape[0]
+        if images.shape[1] != cameras:
+            raise ValueError(f"{images.shape[1]} cameras: expected {cameras}, as in training")
+        return images.flatten(0, 1)
 
 
 def stack_cameras(cameras: list[Tensor]) -> Tensor:
@@ -107,32 +122,34 @@ class LatentQueries(nn.Module):
     """K learnable queries, each with several heads, over the feature grids of V cameras.
 
     Every head attends to every camera separately and yields the attended features and the expected (x, y) of
-    its attention in [-1, 1].
+    its attention in [-1, 1]. A cell's place is among its features (CoordConv, arXiv 1807.03247), so that a
+    query can also ask for the leftmost thing of a kind.
     """
 
     def __init__(self, channels: int, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
         super().__init__()
-        self.tokens, self.channels = tokens, channels
-        self.queries = nn.Parameter(
-            torch.randn(cameras, tokens * heads, channels) * SHARPNESS * channels**-0.5
-        )
-        self.project = nn.Linear(cameras * heads * (channels + 2), dim)
+        self.tokens, self.channels = tokens, channels + 2
+        queries = torch.randn(cameras, tokens * heads, channels) * SHARPNESS * channels**-0.5
+        self.queries = nn.Parameter(F.pad(queries, (0, 2)))
+        self.project = nn.Linear(cameras * heads * self.channels, dim)
         self.token_embedding = nn.Parameter(torch.randn(tokens, dim) * 0.02)
 
     def forward(self, grids: Tensor, guidance: Tensor | None = None) -> Tensor:
-        """grids: (B, V, C, h, w); guidance: (B, V, G * heads, C), added to the last G tokens' queries.
+        """grids: (B, V, C, h, w); guidance: (B, V, G * heads, C + 2), added to the last G tokens' queries.
 
         Returns (B, K, D).
         """
         height, width = grids.shape[-2:]
-        features = grids.flatten(3).transpose(2, 3)  # (B, V, P, C)
+        features = grids.flatten(3).transpose(2, 3)
+        positions = _grid_positions(height, width, grids.device).to(features)
+        positions = positions.expand(*features.shape[:3], -1)
+        features = torch.cat([features, positions], dim=-1)  # (B, V, P, C + 2)
         queries = self.queries
         if guidance is not None:
             queries = queries + F.pad(guidance, (0, 0, queries.shape[1] - guidance.shape[2], 0))
-        attention = (queries @ features.transpose(2, 3)).float().softmax(dim=-1)  # (B, V, K * heads, P)
-        positions = _grid_positions(height, width, grids.device)
-        read = torch.cat([attention @ features, attention @ positions], dim=-1)  # (B, V, K * heads, C + 2)
-        read = read.unflatten(2, (self.tokens, -1)).transpose(1, 2)
+        # In bf16 as the product before it is: a copy in float32 would double the time and gain no digit.
+        attention = (queries @ features.transpose(2, 3)).softmax(dim=-1)  # (B, V, K * heads, P)
+        read = (attention @ features).unflatten(2, (self.tokens, -1)).transpose(1, 2)
         return self.project(read.flatten(2)) + self.token_embedding
 
 
@@ -143,26 +160,16 @@ def _grid_positions(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
 
 
-class VisualEncoder(nn.Module):
-    """An image tower shared by all cameras, followed by K learnable queries: implements `SceneEncoder`."""
+class VisualEncoder(SceneEncoder):
+    """An image tower shared by all cameras, followed by K learnable queries."""
 
     def __init__(self, tower: str, *, cameras: int, tokens: int, heads: int, dim: int) -> None:
-        super().__init__()
-        self.tower = make_tower(tower)
-        self.queries = LatentQueries(
-            self.tower.channels, cameras=cameras, tokens=tokens, heads=heads, dim=dim
-        )
-        self.num_tokens, self.dim, self.cameras = tokens, dim, cameras
+        made = make_tower(tower)
+        super().__init__(LatentQueries(made.channels, cameras=cameras, tokens=tokens, heads=heads, dim=dim))
+        self.tower = made
 
-    def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
-        """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""
-        batch, cameras = images.shape[:2]
-        if cameras != self.cameras:
-            raise ValueError(f"{cameras} cameras: expected {self.cameras}, as in training")
-        centred = (images - PIXEL_MEAN) / PIXEL_DEVIATION
-        flat = centred.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.queries(self.tower(flat).unflatten(0, (batch, cameras)), guidance)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The same as `encode`."""
-        return self.encode(images)
+    def features(self, images: Tensor) -> Tensor:
+        """See `SceneEncoder`."""
+        flat = (self._as_trained(images) - PIXEL_MEAN) / PIXEL_DEVIATION
+        grids = self.tower(flat.contiguous(memory_format=torch.channels_last))
+        return grids.unflatten(0, images.shape[:2])

@@ -8,7 +8,7 @@ random features (Rahimi and Recht 2007) of them, fitted on the other half of the
 N frames, F features, S state size, A action size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from lerobot.utils.constants import ACTION, OBS_STATE
@@ -26,6 +26,26 @@ LEAST = 1e-12
 
 AT_ONCE = 2**15
 """Frames, which bounds the memory that features take."""
+
+
+def emphasise(
+    cache: FrameCache,
+    frames: np.ndarray,
+    delta_indices: Mapping[str, Sequence[int]],
+    probabilities: np.ndarray,
+    share: float,
+) -> np.ndarray:
+    """The probabilities (N,) of frames, but a share of them by what the pictures decide.
+
+    delta_indices: offsets of the windows that are drawn. UserError for a share outside 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"--dataset.emphasis={share}: expected 0 to 1")
+    if not share:
+        return probabilities
+    ahead = max(delta_indices.get(ACTION, [0]))
+    by_pictures = probabilities * unexplained(cache, frames, ahead)
+    return (1 - share) * probabilities + share * by_pictures / by_pictures.sum()
 
 
 def unexplained(cache: FrameCache, frames: np.ndarray, ahead: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from lerobot.utils.constants import ACTION, OBS_PREFIX, OBS_STATE, REWARD
 from torch import Tensor
 
 from embodied.data.cache import FrameCache
-from embodied.data.emphasis import unexplained
+from embodied.data.emphasis import emphasise
 from embodied.data.selection import frames_of, select_episodes
 from embodied.data.subgoals import NONE
 from embodied.errors import UserError
@@ -133,7 +133,8 @@ class WindowLoader:
         self._frames = frames_of(cache.columns, select_episodes(cache.num_episodes, episodes))
         self._probabilities: np.ndarray | None = None
         if task_weights or emphasis:
-            self._probabilities = self._emphasise(self._weigh(task_weights or {}), emphasis)
+            weighed = self._weigh(task_weights or {})
+            self._probabilities = emphasise(cache, self._frames, delta_indices, weighed, emphasis)
         self._epoch = -1
         self._order = self._frames
 
@@ -171,16 +172,6 @@ class WindowLoader:
         if self._probabilities is None:
             return rng.permutation(self._frames)
         return rng.choice(self._frames, size=len(self._frames), p=self._probabilities)
-
-    def _emphasise(self, probabilities: np.ndarray, share: float) -> np.ndarray:
-        """The probabilities, but a share of them by what the pictures decide."""
-        if not 0 <= share <= 1:
-            raise UserError(f"--dataset.emphasis={share}: expected 0 to 1")
-        if not share:
-            return probabilities
-        ahead = max(self._delta_indices.get(ACTION, [0]))
-        by_pictures = probabilities * unexplained(self._cache, self._frames, ahead)
-        return (1 - share) * probabilities + share * by_pictures / by_pictures.sum()
 
     def _weigh(self, task_weights: dict[str, float]) -> np.ndarray:
         """Probability of each frame."""

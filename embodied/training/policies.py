@@ -122,9 +122,9 @@ def policy_trainable(
     for step in rename_steps(preprocessor):
         step.rename_map = {**step.rename_map, **renamed}
 
-    window, stride = 0, 1
+    window, stride, decisions = 0, 1, 0
     if isinstance(config, LatentVLAConfig):
-        window, stride = config.memory_window, config.n_action_steps
+        window, stride, decisions = config.memory_window, config.n_action_steps, config.memory_decisions
 
     def save(folder: Path) -> None:
         policy.save_pretrained(folder)
@@ -144,6 +144,7 @@ def policy_trainable(
         delta_indices=delta_indices_of(config, metadata.features),
         episode_window=window,
         episode_stride=stride,
+        episode_decisions=decisions,
         parameter_groups=parameter_groups_of(policy),
         identity=network_identity(config) | start,
         specification=specification(config.input_features or {}, config.output_features or {}, metadata),

@@ -160,18 +160,19 @@ def _open_loader(
             episodes=episodes,
             place=place,
         )
-    for name in ("task_weights", "emphasis"):
-        if value := getattr(config.dataset, name):
-            raise UserError(
-                f"--dataset.{name}={value}: expected none with --policy.memory_tokens, which trains on whole "
-                "episodes"
-            )
+    if config.dataset.task_weights:
+        raise UserError(
+            f"--dataset.task_weights={config.dataset.task_weights}: expected none with "
+            "--policy.memory_tokens, which trains on whole episodes"
+        )
     return LookLoader(
         cache,
         delta_indices=trainable.delta_indices,
         batch_size=config.batch_size,
         window=trainable.episode_window,
         stride=trainable.episode_stride,
+        decisions=trainable.episode_decisions,
+        emphasis=config.dataset.emphasis,
         seed=config.seed,
         cursor=cursor,
         episodes=episodes,

@@ -21,6 +21,7 @@ class Trainable:
     delta_indices: window of each data set key, in frames relative to the current one.
     episode_window: W, if a sample is to be whole episodes in W looks; 0 if it is a single frame.
     episode_stride: frames from one look to the next.
+    episode_decisions: at how many of a window's looks it decides, 0 for all.
     parameter_groups: for the optimizer; a group's own `lr` and `weight_decay` win over the run's.
     identity: JSON description of the architecture; a checkpoint resumes only under an equal one.
     specification: JSON description of inputs and outputs, saved with every checkpoint.
@@ -38,5 +39,6 @@ class Trainable:
     specification: dict[str, Any]
     episode_window: int = 0
     episode_stride: int = 1
+    episode_decisions: int = 0
     after_step: Callable[[], None] | None = None
     evaluate: Callable[[int, int], EpisodeRows] | None = None

@@ -28,7 +28,7 @@ REFINERS = ("rank", "cem")
 RANKINGS = ("model", "shuffled")
 """How `plan` chooses: by foreseen outcomes, or, as a control, by outcomes that were dealt out at random."""
 
-OF_MEMORY = ("memory_tokens", "memory_window")
+OF_MEMORY = ("memory_tokens", "memory_window", "memory_decisions")
 
 OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
 """Fields that only a pretrained backbone has a use for."""
@@ -62,7 +62,8 @@ class LatentVLAConfig(PreTrainedConfig):
 
     imagination: `none`, `latent`, `inert` (as many tokens that mean nothing, a control; with sub-goals, a
     plan in words alone) or `grounded` (a plan in words that looks for what it names); imagined_steps: N
-    future scenes, H environment steps apart; imagination_reads_instruction: whether imagined scenes come on
+    future scenes, H environment steps apart; reactive_half: whether half of a batch learns to decide at once,
+    or all of it after imagining; imagination_reads_instruction: whether imagined scenes come on
     top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
     scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
     `embodied train`; block_order: of sub-goals and scenes as the action head reads them, see `BLOCK_ORDERS`;
@@ -78,7 +79,8 @@ class LatentVLAConfig(PreTrainedConfig):
 
     memory_tokens: looks that a bank over the episode holds before it merges similar ones (0: no memory);
     memory_window: W, looks in a row that training sees at once, as many whole episodes as fit, at least its
-    longest; `--batch_size` then counts windows. memory: what is read of the bank at run time, see `MEMORIES`.
+    longest; `--batch_size` then counts windows. memory_decisions: at how many looks of a window training also
+    decides (0: all); the others are only remembered. memory: what is read at run time, see `MEMORIES`.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
@@ -129,6 +131,7 @@ class LatentVLAConfig(PreTrainedConfig):
 
     imagination: str = "none"
     imagined_steps: int = 2
+    reactive_half: bool = True
     imagination_reads_instruction: bool = False
     imagination_loss_weight: float = 1.0
     imagine_subgoals: bool = False
@@ -157,6 +160,7 @@ class LatentVLAConfig(PreTrainedConfig):
 
     memory_tokens: int = 0
     memory_window: int = 0
+    memory_decisions: int = 0
     memory: str = "kept"
 
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
@@ -225,7 +229,9 @@ class LatentVLAConfig(PreTrainedConfig):
         if self.imagination == "latent" and not self.world_model:
             raise ValueError("--policy.imagination=latent: expected --policy.world_model=true as well")
         self._validate_subgoals()
-        needs = {"imagine": self.imagination != "none", "plan": self.world_model}
+        imagines = self.imagination != "none"
+        at_once = self.reactive_half or not imagines
+        needs = {"reactive": at_once, "imagine": imagines, "plan": self.world_model and at_once}
         if not needs.get(self.mode, True):
             able = [mode for mode in MODES if needs.get(mode, True)]
             raise ValueError(f"--policy.mode={self.mode}: not trained for it: expected {' or '.join(able)}")
@@ -252,6 +258,11 @@ class LatentVLAConfig(PreTrainedConfig):
                 f"--policy.memory_tokens={self.memory_tokens} --policy.memory_window={self.memory_window}: "
                 "expected both or neither above 0"
             )
+        if self.memory_decisions > self.memory_window:
+            raise ValueError(
+                f"--policy.memory_decisions={self.memory_decisions}: "
+                f"expected at most memory_window={self.memory_window}"
+            )
         if self.memory != "kept" and not self.memory_tokens:
             raise ValueError(f"--policy.memory={self.memory}: expected a policy with --policy.memory_tokens")
 
@@ -260,11 +271,8 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(
                 "--policy.imagine_subgoals=true: expected --policy.imagination=latent, inert, grounded"
             )
-        for name, needs_words in (
-            ("imagination", "grounded"),
-            ("block_order", "grouped"),
-            ("block_order", "shuffled"),
-        ):
+        of_words = [("imagination", "grounded"), ("block_order", "grouped"), ("block_order", "shuffled")]
+        for name, needs_words in of_words:
             if getattr(self, name) == needs_words and not self.imagine_subgoals:
                 raise ValueError(
                     f"--policy.{name}={needs_words}: expected --policy.imagine_subgoals=true as well"

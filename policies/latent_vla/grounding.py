@@ -13,14 +13,19 @@ Shapes: B batch, V cameras, G sub-goals, L bytes of the longest, K latent tokens
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from policies.latent_vla.guidance import Guidance
 from policies.latent_vla.tokenizer import VOCABULARY, byte_tokenizer
-from world_models.encoders import SceneEncoder
+from policies.latent_vla.waypoint import Waypoint
+from world_models.encoders import LatentQueries
+
+FEATURES = "observation.features"
+"""In a batch: features of its pictures, once they are computed, for all that looks at them."""
 
 Look = Callable[[Tensor], Tensor]
-"""From indices (B,) of sub-goals to what is seen with them in mind, (B, K, D)."""
+"""From indices (B,) of sub-goals to what is seen with them in mind, see `Grounding.look`."""
 
 
 class Grounding(nn.Module):
@@ -30,10 +35,22 @@ class Grounding(nn.Module):
     is_word: Tensor
 
     def __init__(
-        self, subgoals: Sequence[str], *, cameras: int, tokens: int, heads: int, channels: int
+        self,
+        subgoals: Sequence[str],
+        *,
+        cameras: int,
+        tokens: int,
+        heads: int,
+        channels: int,
+        waypoint: Waypoint | None = None,
     ) -> None:
-        """subgoals: G, in words; the rest as for `Guidance`."""
+        """subgoals: G, in words; waypoint: what tells where they lead, if anything does.
+
+        The rest is as for `Guidance`.
+        """
         super().__init__()
+        self.tokens = tokens + (waypoint is not None)
+        self.waypoint = waypoint
         words: Any = byte_tokenizer()(list(subgoals), padding="longest", return_tensors="pt")
         # The configuration has them in words: checkpoints hold no second copy.
         self.register_buffer("words", words["input_ids"], persistent=False)
@@ -42,6 +59,12 @@ class Grounding(nn.Module):
             vocabulary=VOCABULARY, cameras=cameras, tokens=tokens, heads=heads, channels=channels
         )
 
-    def look(self, encoder: SceneEncoder, images: Tensor, subgoals: Tensor) -> Tensor:
-        """Return (B, K, D). images: (B, V, 3, H, W) in [0, 1]; subgoals: (B,) indices."""
-        return encoder.encode(images, self.guidance(self.words[subgoals], self.is_word[subgoals]))
+    def look(self, queries: LatentQueries, features: Tensor, state: Tensor, subgoals: Tensor) -> Tensor:
+        """What is seen with sub-goals (B,) in mind, (B, K, D), and as one more token where they lead.
+
+        features: (B, V, C, h, w) of the present pictures; state: (B, S), normalised.
+        """
+        seen = queries(features, self.guidance(self.words[subgoals], self.is_word[subgoals]))
+        if self.waypoint is None:
+            return seen
+        return torch.cat([seen, self.waypoint.token(seen, state)[:, None].to(seen)], dim=1)

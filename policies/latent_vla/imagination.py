@@ -9,16 +9,34 @@ B batch, N imagined scenes, K latent tokens, D width, P tokens of a step: K, wit
 G sub-goals.
 """
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from policies.latent_vla.backbone import Backbone, Context
 from policies.latent_vla.grounding import Grounding, Look
-from policies.latent_vla.subgoals import Subgoals, in_order
+from policies.latent_vla.subgoals import SUBGOAL, Subgoals, in_order, subgoal_accuracy, subgoal_loss
+from policies.latent_vla.trajectories import future_is_pad, is_exploration
+from policies.latent_vla.waypoint import waypoint_loss
+from world_models.transformer import masked_mse
+
+if TYPE_CHECKING:
+    from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 
 IMAGINATIONS = ("none", "latent", "inert", "grounded")
 """`inert`: as many tokens and passes, but scenes that they yield are thrown away for learned constants.
 `grounded`: a plan in words, whose scenes are the present one, seen with each sub-goal in mind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thought:
+    """plan: (B, N, P, D); logits: (B, N, G) of its sub-goals, if it has any; told: (B, N), as for `think`."""
+
+    plan: Tensor
+    logits: Tensor | None
+    told: Tensor
 
 
 class Imagination(nn.Module):
@@ -110,6 +128,36 @@ class Imagination(nn.Module):
         """Indices (B,) of the sub-goals to go on from: those told, the likeliest where that is -1."""
         chosen = logits.argmax(1)
         return chosen if told is None else torch.where(told[:, step] < 0, chosen, told[:, step])
+
+    def loss(
+        self,
+        thought: Thought,
+        config: "LatentVLAConfig",
+        batch: dict[str, Tensor],
+        rows: slice,
+        future: Tensor,
+        state: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """How far a thought at some rows of a batch is from what came, weighted; and each error by name.
+
+        future: (B, N, K, D), the latents that came; state: (B, S), normalised, of the present.
+        """
+        plan, loss, metrics = thought.plan, thought.plan.new_zeros(()), {}
+        if config.imagination == "latent":
+            unknown = future_is_pad(batch, config.n_obs_steps) | is_exploration(batch)[:, None]
+            error = masked_mse(self.scenes(plan), future.detach(), unknown[rows])
+            metrics["imagination_loss"] = error.detach()
+            loss = loss + config.imagination_loss_weight * error
+        if self.grounding is not None:
+            seen = plan[:, 0, : config.num_latents]
+            error, details = waypoint_loss(self.grounding.waypoint, seen, state, batch, rows)
+            loss, metrics = loss + error, metrics | details
+        if thought.logits is not None and SUBGOAL in batch:
+            error = subgoal_loss(thought.logits, thought.told)
+            accuracy = subgoal_accuracy(thought.logits, thought.told)
+            metrics |= {"subgoal_loss": error.detach(), "subgoal_accuracy": accuracy}
+            loss = loss + config.subgoal_loss_weight * error
+        return loss, metrics
 
     def scenes(self, plan: Tensor) -> Tensor:
         """The scenes (B, N, K, D) of a plan (B, N, P, D)."""

@@ -22,6 +22,10 @@ from world_models.transformer import attention, merge_heads, split_heads
 IS_FIRST = "observation.is_first"
 """(B * W,) bool in a training batch: the look is an episode's first. Looks of a window stand in a row."""
 
+IS_DECIDED = "observation.is_decided"
+"""(B * W,) bool in a training batch: the look is also learned to decide at, not only to remember. As many of
+each window; all, where a batch does not tell."""
+
 MEMORIES = ("kept", "wiped", "swapped")
 """What a decision reads at run time: its own bank, an empty one, or, as a control, the bank of the next
 episode of the batch."""
@@ -109,10 +113,11 @@ def write(bank: Bank, token: Tensor) -> Bank:
 class EpisodeMemory(nn.Module):
     """Summarises scenes into tokens of a bank, and fuses scenes with what the bank holds."""
 
-    def __init__(self, *, capacity: int, window: int, dim: int, heads: int) -> None:
-        """capacity: M; window: W, looks of an episode in a training batch."""
+    def __init__(self, *, capacity: int, window: int, dim: int, heads: int, decided: int = 0) -> None:
+        """capacity: M; window: W, looks of an episode in a training batch; decided: at how many (0: all)."""
         super().__init__()
-        self.capacity, self.window, self.dim, self.heads = capacity, window, dim, heads
+        self.capacity, self.window, self.decided = capacity, window, decided or window
+        self.dim, self.heads = dim, heads
         self.norm = nn.LayerNorm(dim)
         self.summary_query = nn.Parameter(torch.randn(1, dim) * 0.02)
         self.summary_keys_values = nn.Linear(dim, 2 * dim)
@@ -179,9 +184,22 @@ class EpisodeMemory(nn.Module):
             bank = write(before[-1], tokens[:, look])
         return self.read(scenes, _in_rows(before))
 
+    def decisions(self, batch: dict[str, Tensor]) -> Tensor:
+        """Indices of the rows that are decided at, in order."""
+        looks = len(batch[IS_FIRST])
+        if IS_DECIDED not in batch:
+            return torch.arange(looks, device=batch[IS_FIRST].device)
+        count = looks // self.window * self.decided
+        return batch[IS_DECIDED].int().topk(count).indices.sort().values
+
     def _embed(self, times: Tensor) -> Tensor:
         """Looks since the episode's start (B, M) as waves (B, M, D)."""
         return sinusoidal_embedding(times.flatten() / LONGEST, self.dim).unflatten(0, times.shape)
+
+
+def rows_of(batch: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """The tensors of a batch at these rows; all else belongs to no row."""
+    return {key: value[rows] for key, value in batch.items() if isinstance(value, Tensor) and value.ndim}
 
 
 def _in_rows(banks: list[Bank]) -> Bank:

@@ -23,10 +23,11 @@ from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.continuation import Prefix, left_over
 from policies.latent_vla.foresight import Foresight
-from policies.latent_vla.grounding import Look
+from policies.latent_vla.grounding import FEATURES, Look
 from policies.latent_vla.guidance import guide
+from policies.latent_vla.imagination import Thought
 from policies.latent_vla.interventions import Calibration, Imagined, draw_of, replace_plan
-from policies.latent_vla.memory import IS_FIRST
+from policies.latent_vla.memory import IS_FIRST, rows_of
 from policies.latent_vla.parts import (
     MAKERS,
     guidance_part,
@@ -40,11 +41,10 @@ from policies.latent_vla.predicted_video import film, load_decoder
 from policies.latent_vla.recollection import Recollection, look
 from policies.latent_vla.refinement import choose
 from policies.latent_vla.relative_actions import add_anchor, subtract_anchor
-from policies.latent_vla.subgoals import SUBGOAL, subgoal_accuracy, subgoal_loss, told_subgoals
-from policies.latent_vla.trajectories import future_is_pad, is_exploration
-from policies.latent_vla.waypoint import WAYPOINT
+from policies.latent_vla.subgoals import told_subgoals
+from policies.latent_vla.trajectories import is_exploration
+from policies.latent_vla.waypoint import waypoint_loss
 from world_models.encoders import stack_cameras
-from world_models.transformer import masked_mse
 
 Metrics = dict[str, Tensor]
 
@@ -69,7 +69,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.history_embedding = nn.Parameter(torch.zeros(config.n_obs_steps, 1, config.dim))
         self.readout = nn.Parameter(torch.randn(1, config.dim) * 0.02)
         self.head = head_part(config, self.backbone)
-        self.imagination = imagination_part(config, parts)
+        self.imagination = imagination_part(config, parts, dataset_stats)
         self.calibration: Calibration | None = None
         """What `config.intervention` takes plans and instructions from; not saved."""
         self.foresight: Foresight | None = None
@@ -93,45 +93,45 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Metrics]:
         """Loss of a batch of windows as LeRobot lays them out; metrics are detached tensors."""
+        batch = self._featured(batch)
         latents, state = self._observe(batch)
         history = self.config.n_obs_steps
-        instruction = self._read(batch)
         scene = self._scene(latents[:, :history], state[:, :history])
         if self.memory is not None:
             scene = self.memory.unroll(scene, batch)
+            rows = self.memory.decisions(batch)
+            scene, latents, state, batch = scene[rows], latents[rows], state[rows], rows_of(batch, rows)
+        instruction, present = self._read(batch), state[:, history - 1]
         if self.imagination is None:
             context = self.backbone.extend(instruction, [scene, self._readout(is_exploration(batch))])
             loss = self._action_loss(context, batch, slice(None))
             metrics = {"action_loss": loss.detach()}
         else:
-            loss, metrics = self._imagination_loss(batch, instruction, scene, latents[:, history:])
-        if self.embed_state.waypoint is not None and WAYPOINT in batch:
-            error = self.embed_state.waypoint.loss(latents[:, history - 1], state[:, history - 1], batch)
-            metrics["waypoint_loss"] = error.detach()
-            loss = loss + self.config.waypoint_loss_weight * error
+            loss, metrics = self._imagination_loss(batch, instruction, scene, latents[:, history:], present)
+        error, details = waypoint_loss(self.embed_state.waypoint, latents[:, history - 1], present, batch)
+        loss, metrics = loss + error, metrics | details
         if self.foresight is not None:
             goal = self.foresight.goal(self.backbone, instruction)
-            foresight_loss, details = self.foresight.loss(batch, latents, goal)
-            loss, metrics = loss + foresight_loss, metrics | details
+            error, details = self.foresight.loss(batch, latents, goal)
+            loss, metrics = loss + error, metrics | details
         return loss, metrics
 
     def _imagination_loss(
-        self, batch: dict[str, Tensor], instruction: Context, scene: Tensor, future: Tensor
+        self, batch: dict[str, Tensor], instruction: Context, scene: Tensor, future: Tensor, state: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Imagined scenes against real ones, and actions: of half the batch at once, of half after imagining.
 
         So both ways to decide stay in distribution, turn and turn about, which halves every part of a batch
-        alike. future: (B, N, K, D), the latents to imagine.
+        alike. future: (B, N, K, D), the latents to imagine; state: (B, S), the present one.
         """
         assert self.imagination is not None
-        explores = is_exploration(batch)
-        readout = self._readout(explores)
-        half = len(scene) // 2
-        rest, first = slice(0, None, 2), slice(1, None, 2)
+        explores, half = is_exploration(batch), len(scene) // 2 if self.config.reactive_half else 0
+        rest, first = slice(0, None, 2 if half else 1), slice(1, None, 2)
         informed = instruction.rows(rest)
         told = told_subgoals(batch, explores, self.config.imagined_steps)[rest]
-        context = self.backbone.extend(informed, [scene[rest]])
-        plan, logits = self.imagination.think(self.backbone, context, told, self._looking(batch, rest))
+        context, sight = self.backbone.extend(informed, [scene[rest]]), self._looking(batch, rest)
+        plan, logits = self.imagination.think(self.backbone, context, told, sight)
+        readout = self._readout(explores)
         after = self._read_plan(informed, scene[rest], plan, readout[rest])
         loss = self._action_loss(after, batch, rest)
         metrics = {"imagine_action_loss": loss.detach()}
@@ -140,16 +140,9 @@ class LatentVLAPolicy(PreTrainedPolicy):
             reactive = self._action_loss(at_once, batch, first)
             metrics["action_loss"] = reactive.detach()
             loss = torch.lerp(loss, reactive, half / len(scene))
-        if self.config.imagination == "latent":
-            unknown = future_is_pad(batch, self.config.n_obs_steps) | explores[:, None]
-            error = masked_mse(self.imagination.scenes(plan), future[rest].detach(), unknown[rest])
-            metrics["imagination_loss"] = error.detach()
-            loss = loss + self.config.imagination_loss_weight * error
-        if logits is not None and SUBGOAL in batch:
-            error = subgoal_loss(logits, told)
-            metrics |= {"subgoal_loss": error.detach(), "subgoal_accuracy": subgoal_accuracy(logits, told)}
-            loss = loss + self.config.subgoal_loss_weight * error
-        return loss, metrics
+        thought = Thought(plan=plan, logits=logits, told=told)
+        error, details = self.imagination.loss(thought, self.config, batch, rest, future[rest], state[rest])
+        return loss + error, metrics | details
 
     def _action_loss(self, context: Context, batch: dict[str, Tensor], rows: slice) -> Tensor:
         """The action head's loss on some of the batch, whose context this is."""
@@ -187,6 +180,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         """What `predict_action_chunk` gives; prefix: any, normalised absolute; `IS_FIRST` starts afresh."""
         if self.training:  # walking all modules takes a tenth of a decision
             self.eval()
+        batch = self._featured(batch)
         past, history = self.recollection, self.config.n_obs_steps
         self.recollection = look(past, *self._observe(batch), history, batch.get(IS_FIRST))
         latents, state = self.recollection.latents, self.recollection.states
@@ -343,28 +337,36 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     # --- reading ----------------------------------------------------------------------------------
 
+    def _featured(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with its pictures' features (B, [T,] V, C, h, w), which all that looks at them shares."""
+        if FEATURES in batch:
+            return batch
+        images = stack_cameras([batch[key] for key in self.config.image_features])
+        features = self.encoder.features(images.flatten(0, -5))
+        return batch | {FEATURES: features.unflatten(0, images.shape[:-4])}
+
     def _observe(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Latents (B, T, K, D) and states (B, T, S); T is 1 where the batch has no time dimension."""
-        images = stack_cameras([batch[key] for key in self.config.image_features])
-        state = batch[OBS_STATE]
+        features, state = self._featured(batch)[FEATURES], batch[OBS_STATE]
         if state.ndim == 2:
-            return self.see(images, state, guide(self.guidance, batch)).unsqueeze(1), state.unsqueeze(1)
-        guidance = guide(self.guidance, batch, looks=images.shape[1])
-        latents = self.see(images.flatten(0, 1), state.flatten(0, 1), guidance)
-        return latents.unflatten(0, images.shape[:2]), state
+            features, state = features.unsqueeze(1), state.unsqueeze(1)
+        guidance = guide(self.guidance, batch, looks=state.shape[1])
+        latents = self.see(features.flatten(0, 1), state.flatten(0, 1), guidance)
+        return latents.unflatten(0, features.shape[:2]), state
 
-    def see(self, images: Tensor, state: Tensor, guidance: Tensor | None = None) -> Tensor:
-        """Latents (B, K, D) of looks; images: (B, V, 3, H, W) in [0, 1]; state: (B, S), normalised."""
-        latents = self.encoder.encode(images, guidance)
+    def see(self, features: Tensor, state: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """Latents (B, K, D) of looks with features (B, V, C, h, w) and normalised states (B, S)."""
+        latents = self.encoder.queries(features, guidance)
         return latents if self.sense is None else latents + self.sense(state).view_as(latents)
 
     def _looking(self, batch: dict[str, Tensor], rows: slice = slice(None)) -> Look | None:
         """What looks at the present pictures of some of the batch for a grounded plan's sub-goals."""
         if self.imagination is None or self.imagination.grounding is None:
             return None
-        images = stack_cameras([batch[key] for key in self.config.image_features])
-        present = images if images.ndim == 5 else images[:, self.config.n_obs_steps - 1]
-        return partial(self.imagination.grounding.look, self.encoder, present[rows])
+        features, state = self._featured(batch)[FEATURES], batch[OBS_STATE]
+        if state.ndim == 3:
+            features, state = (looks[:, self.config.n_obs_steps - 1] for looks in (features, state))
+        return partial(self.imagination.grounding.look, self.encoder.queries, features[rows], state[rows])
 
     def _read(self, batch: dict[str, Tensor]) -> Context:
         return self.backbone.read(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])

@@ -110,16 +110,24 @@ def head_part(config: LatentVLAConfig, backbone: Backbone) -> ActionHead:
     )
 
 
-def imagination_part(config: LatentVLAConfig, parts: Parts) -> Imagination | None:
-    """What imagines from the backbone's hidden states, None where nothing is imagined."""
+def imagination_part(config: LatentVLAConfig, parts: Parts, statistics: Any) -> Imagination | None:
+    """What imagines from the backbone's hidden states, None where nothing is imagined.
+
+    statistics: of the data set, only in training.
+    """
     if config.imagination == "none":
         return None
     grounding = None
     if config.imagination == "grounded":
-        grounding = Grounding(config.subgoals, tokens=config.num_latents, **_queries(config, parts))
+        grounding = Grounding(
+            config.subgoals,
+            tokens=config.num_latents,
+            waypoint=_waypoint(config, statistics),
+            **_queries(config, parts),
+        )
     return Imagination(
         steps=config.imagined_steps,
-        tokens=config.num_latents,
+        tokens=config.num_latents if grounding is None else grounding.tokens,
         dim=config.dim,
         width=parts.backbone.width,
         inert=config.imagination == "inert",
@@ -149,11 +157,17 @@ def _queries(config: LatentVLAConfig, parts: Parts) -> dict[str, int]:
 
 def state_part(config: LatentVLAConfig, statistics: Any) -> StateToken:
     """What tells the backbone of the robot's state; statistics: of the data set, only in training."""
-    waypoint = None
-    if config.waypoint_loss_weight:
-        scale = deviation_of(statistics, OBS_STATE, config.state_size)
-        waypoint = Waypoint(tokens=config.num_latents, dim=config.dim, scale=scale)
+    waypoint = _waypoint(config, statistics) if config.imagination != "grounded" else None
     return StateToken(config.state_size, config.dim, waypoint)
+
+
+def _waypoint(config: LatentVLAConfig, statistics: Any) -> Waypoint | None:
+    if not config.waypoint_loss_weight:
+        return None
+    scale = deviation_of(statistics, OBS_STATE, config.state_size)
+    return Waypoint(
+        tokens=config.num_latents, dim=config.dim, scale=scale, weight=config.waypoint_loss_weight
+    )
 
 
 def memory_part(config: LatentVLAConfig) -> EpisodeMemory | None:
@@ -163,6 +177,7 @@ def memory_part(config: LatentVLAConfig) -> EpisodeMemory | None:
     return EpisodeMemory(
         capacity=config.memory_tokens,
         window=config.memory_window,
+        decided=config.memory_decisions,
         dim=config.dim,
         heads=config.latent_heads,
     )

@@ -16,41 +16,32 @@ from torch.nn import functional as F
 
 from policies.latent_vla.backbone import Context, LastRead, append_blocks, read_causally
 from policies.latent_vla.vlm import VLM, Description, VisionTower
-from world_models.encoders import LatentQueries
+from world_models.encoders import LatentQueries, SceneEncoder
 
 
-class VLMEncoder(nn.Module):
-    """A VLM's vision tower, shared by all cameras, and K learned queries: implements `SceneEncoder`."""
+class VLMEncoder(SceneEncoder):
+    """A VLM's vision tower, shared by all cameras, and K learned queries."""
 
     def __init__(
         self, tower: VisionTower, described: Description, *, cameras: int, tokens: int, heads: int, dim: int
     ) -> None:
-        super().__init__()
+        super().__init__(LatentQueries(tower.channels, cameras=cameras, tokens=tokens, heads=heads, dim=dim))
         self.vlm = tower
-        self.queries = LatentQueries(tower.channels, cameras=cameras, tokens=tokens, heads=heads, dim=dim)
-        self.num_tokens, self.dim, self.cameras = tokens, dim, cameras
         self.size = tuple(described["size"])
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(described[name]).view(3, 1, 1), persistent=False)
 
-    def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
-        """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""
-        batch, cameras = images.shape[:2]
-        if cameras != self.cameras:
-            raise ValueError(f"{cameras} cameras: expected {self.cameras}, as in training")
-        flat = images.flatten(0, 1).contiguous()
+    def features(self, images: Tensor) -> Tensor:
+        """See `SceneEncoder`."""
+        flat = self._as_trained(images).contiguous()
         if tuple(flat.shape[2:]) != self.size:
             flat = F.interpolate(flat, self.size, mode="bicubic", antialias=True).clamp(0, 1)
         grids = self.vlm((flat - self.mean) / self.std).movedim(1, -1)
         # Connectors differ in scale by orders of magnitude; the queries' attention expects about 1.
         grids = F.layer_norm(grids.float(), grids.shape[-1:]).movedim(-1, 1)
-        return self.queries(grids.unflatten(0, (batch, cameras)), guidance)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The same as `encode`."""
-        return self.encode(images)
+        return grids.unflatten(0, images.shape[:2])
 
 
 class PretrainedBackbone(nn.Module):

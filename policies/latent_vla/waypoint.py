@@ -5,7 +5,8 @@ predict that from latents and state, relative to where the robot is, asks for th
 from the first sample on, while the next actions hardly do: most of them follow from the state alone. As an
 auxiliary task that is old (Finn et al. 2017, arXiv 1709.04905, the gripper's pose at the time of the grasp;
 James and Davison 2022, arXiv 2105.14829, next best poses); here what is predicted also goes on to the action
-head, as part of the state's token, and can be read there.
+head, as part of the state's token, and can be read there. A grounded plan (`policies.latent_vla.grounding`)
+has it as a token of its own, read off what is seen with the sub-goal in mind.
 
 Shapes: B batch, T looks, K latent tokens, D width, S state size.
 """
@@ -32,9 +33,13 @@ class Waypoint(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, *, tokens: int, dim: int, scale: Tensor) -> None:
-        """tokens: K; dim: D; scale: (S,), what one unit of what is predicted is in the data set's units."""
+    def __init__(self, *, tokens: int, dim: int, scale: Tensor, weight: float) -> None:
+        """tokens: K; dim: D; scale: (S,), what one unit of what is predicted is in the data set's units.
+
+        weight: of its error in the loss.
+        """
         super().__init__()
+        self.weight = weight
         inputs, states = tokens * dim, len(scale)
         self.register_buffer("scale", scale)
         self.norm = nn.LayerNorm(inputs)
@@ -47,12 +52,29 @@ class Waypoint(nn.Module):
         seen = torch.cat([self.norm(latents.flatten(-2)), state.to(latents)], dim=-1)
         return self.out(F.gelu(self.hidden(seen))).float()
 
-    def loss(self, latents: Tensor, state: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Huber error of looks (B, K, D) and (B, S); failed episodes and padding teach nothing."""
-        wanted = batch[WAYPOINT] / self.scale
-        error = F.smooth_l1_loss(self(latents, state), wanted, reduction="none").mean(-1)
-        real = ~(is_exploration(batch) | batch["action_is_pad"][:, 0])
-        return masked_average(error, real.to(error))
+    def token(self, latents: Tensor, state: Tensor) -> Tensor:
+        """The way left as one token (..., D); takes what `forward` takes."""
+        return self.embed(self(latents, state))
+
+
+def waypoint_loss(
+    waypoint: Waypoint | None,
+    latents: Tensor,
+    state: Tensor,
+    batch: dict[str, Tensor],
+    rows: slice = slice(None),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted Huber error of looks (B, K, D) and (B, S) at these rows of a batch, and the error by name.
+
+    Failed episodes and padding teach nothing; 0 where nothing predicts, or the batch does not tell.
+    """
+    if waypoint is None or WAYPOINT not in batch:
+        return latents.new_zeros(()), {}
+    wanted = batch[WAYPOINT][rows] / waypoint.scale
+    errors = F.smooth_l1_loss(waypoint(latents, state), wanted, reduction="none").mean(-1)
+    real = ~(is_exploration(batch) | batch["action_is_pad"][:, 0])
+    error = masked_average(errors, real[rows].to(errors))
+    return waypoint.weight * error, {"waypoint_loss": error.detach()}
 
 
 class StateToken(nn.Linear):
@@ -68,7 +90,7 @@ class StateToken(nn.Linear):
         token = super().forward(state)
         if self.waypoint is None:
             return token
-        return token + self.waypoint.embed(self.waypoint(latents, state))
+        return token + self.waypoint.token(latents, state)
 
 
 def deviation_of(statistics: Any, key: str, size: int) -> Tensor:

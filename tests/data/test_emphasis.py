@@ -8,8 +8,10 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from embodied.data.cache import FrameCache
 from embodied.data.emphasis import unexplained
+from embodied.data.looks import LookLoader
 from embodied.data.windows import WindowLoader
 from embodied.errors import UserError
+from policies.latent_vla.memory import IS_DECIDED
 
 LENGTH, EPISODES, AHEAD = 20, 80, 3
 FEATURES = {
@@ -110,3 +112,24 @@ def test_the_order_is_a_function_of_the_cursor(cache: FrameCache) -> None:
 def test_a_share_beyond_the_whole_is_refused(cache: FrameCache, share: float) -> None:
     with pytest.raises(UserError, match=r"--dataset\.emphasis=.*: expected 0 to 1"):
         WindowLoader(cache, delta_indices={}, batch_size=1, seed=0, emphasis=share)
+
+
+def test_decisions_of_a_policy_with_memory_are_drawn_alike(cache: FrameCache) -> None:
+    """Every frame a look: five of twenty are drawn, of which a quarter can be unforeseen by chance."""
+    shares = []
+    for emphasis in (0.0, 0.9):
+        loader = LookLoader(
+            cache,
+            delta_indices={"action": [0]},
+            batch_size=40,
+            window=LENGTH,
+            stride=1,
+            decisions=5,
+            emphasis=emphasis,
+            seed=0,
+        )
+        batch = next(loader)
+        decided = batch["frame_index"][batch[IS_DECIDED]]
+        shares.append((decided < 5).float().mean().item())
+    assert shares[0] < 0.35
+    assert shares[1] > 0.6

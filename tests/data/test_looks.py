@@ -9,7 +9,7 @@ import torch
 from embodied.data.cache import FrameCache
 from embodied.data.looks import LookLoader
 from embodied.errors import UserError
-from policies.latent_vla.memory import IS_FIRST
+from policies.latent_vla.memory import IS_DECIDED, IS_FIRST
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,26 @@ def test_windows_must_hold_the_longest_of_the_chosen_episodes(cache: FrameCache)
         loader(cache, window=2, episodes=[0])
     next(loader(cache, window=3, episodes=[0]))
     next(loader(cache, window=1, episodes=[1]))
+
+
+def test_as_many_looks_of_each_window_are_decided_and_in_time_all(cache: FrameCache) -> None:
+    """Padding is not among them; the draw is a function of seed and place in the stream."""
+    looks = loader(cache, window=5, batch_size=2, decisions=2)
+    seen: set[int] = set()
+    for _ in range(60):
+        state = looks.state()
+        batch = next(looks)
+        assert torch.equal(
+            next(loader(cache, window=5, batch_size=2, decisions=2, **state))[IS_DECIDED], batch[IS_DECIDED]
+        )
+        decided, real = batch[IS_DECIDED].view(2, 5), ~batch["observation.state_is_pad"].view(2, 5)
+        assert decided.sum(1).tolist() == [2, 2]
+        assert (decided & real).sum(1).tolist() == real.sum(1).clamp(max=2).tolist()
+        seen |= set(batch["index"][(decided & real).flatten()].tolist())
+    assert seen == set(range(20))
+    assert IS_DECIDED not in next(loader(cache, window=5))
+
+
+def test_an_emphasis_needs_decisions_to_draw(cache: FrameCache) -> None:
+    with pytest.raises(UserError, match=r"emphasis=0\.5: expected --policy\.memory_decisions above 0"):
+        loader(cache, window=5, emphasis=0.5)

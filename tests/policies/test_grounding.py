@@ -77,6 +77,20 @@ def test_the_action_depends_on_where_the_plan_looks(make_policy, make_batch):
     assert torch.equal(policy.predict_action_chunk(batch, noise=noise), at_once)
 
 
+def test_all_of_a_batch_can_learn_after_imagining(make_policy, make_batch):
+    """Then no row acts at once, and every row's sub-goal is learned."""
+    batch = make_batch() | {SUBGOAL: torch.tensor([[0], [1]])}
+    halves, whole = (make_policy(**GROUNDED, reactive_half=half) for half in (True, False))
+    assert {"action_loss", "imagine_action_loss"} <= set(halves(batch)[1])
+    assert "action_loss" not in whole(batch)[1]
+    changed = batch | {SUBGOAL: torch.tensor([[0], [2]])}
+    nn.init.normal_(whole.imagination.subgoals.words, generator=torch.Generator().manual_seed(0))
+    nn.init.normal_(halves.imagination.subgoals.words, generator=torch.Generator().manual_seed(0))
+    losses = [[policy(each)[1]["subgoal_loss"] for each in (batch, changed)] for policy in (halves, whole)]
+    assert torch.equal(*losses[0])
+    assert not torch.equal(*losses[1])
+
+
 @pytest.mark.parametrize("history", [1, 2])
 def test_every_parameter_is_trained(history, make_policy, make_batch):
     policy = make_policy(**GROUNDED, n_obs_steps=history)

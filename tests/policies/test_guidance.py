@@ -104,8 +104,8 @@ def test_what_is_named_is_found_far_sooner():
     """The same network with the words at hand only behind its latents is still far off."""
     errors = {}
     for is_guided in (True, False):
-        guidance = make_guidance(cameras=1, tokens=8, channels=64)
         encoder = VisualEncoder("strided24", cameras=1, tokens=8, heads=4, dim=32)
+        guidance = make_guidance(cameras=1, tokens=8, channels=encoder.queries.channels)
         size = 8 * 32 + PIECES
         read = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, 64), nn.GELU(), nn.Linear(64, 2))
         optimizer = torch.optim.AdamW(nn.ModuleList([encoder, guidance, read]).parameters(), lr=1e-3)

@@ -142,6 +142,10 @@ def test_shuffled_ranking_ignores_the_world_model(thinker, make_future_batch) ->
     [
         ({"mode": "imagine"}, "not trained for it: expected reactive"),
         ({"mode": "plan"}, "not trained for it: expected reactive"),
+        (
+            {"imagination": "inert", "reactive_half": False},
+            "reactive: not trained for it: expected imagine",
+        ),
         ({"mode": "imagine", "world_model": True}, "not trained for it: expected reactive or plan"),
         ({"mode": "dream"}, "expected one of reactive, imagine, plan"),
         ({"imagination": "latent"}, "expected --policy.world_model=true as well"),

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.latent_vla.memory import IS_FIRST, Bank, EpisodeMemory, empty_bank, start_afresh, write
+from policies.latent_vla.memory import (
+    IS_DECIDED,
+    IS_FIRST,
+    Bank,
+    EpisodeMemory,
+    empty_bank,
+    start_afresh,
+    write,
+)
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 
 WINDOW = 3
@@ -203,6 +211,24 @@ def test_episodes_of_one_window_do_not_see_each_other(
     assert same.tolist() == [False] + [True] * (len(same) - 1)
 
 
+def test_what_is_not_decided_is_still_remembered(make_remembering: Callable, make_episodes: Callable) -> None:
+    """The loss is of the decided looks alone, and depends on the first one, which is not among them."""
+    policy, batch = make_remembering(memory_decisions=1), make_episodes(0)
+    batch["action_is_pad"] = torch.zeros_like(batch["action_is_pad"])
+    is_decided = torch.arange(WINDOW).repeat(EPISODES) == 1
+    loss = policy(batch | {IS_DECIDED: is_decided})[0]
+    for look, counts in ((0, False), (1, True), (2, False)):
+        changed = batch["action"].clone()
+        changed[look::WINDOW] += 1
+        again = policy(batch | {IS_DECIDED: is_decided, "action": changed})[0]
+        assert torch.equal(again, loss) != counts
+    state = batch["observation.state"].clone()
+    state[::WINDOW] *= -1
+    assert not torch.equal(policy(batch | {IS_DECIDED: is_decided, "observation.state": state})[0], loss)
+    policy(batch | {IS_DECIDED: is_decided})[0].backward()
+    assert policy.memory.summary_query.grad.abs().max() > 0
+
+
 def test_reset_forgets_the_episode(make_remembering: Callable, make_episodes: Callable) -> None:
     policy, batch = make_remembering(), make_episodes(0)
     assert torch.equal(run(policy, batch), run(policy, batch))
@@ -240,6 +266,7 @@ def test_every_mode_remembers(make_remembering: Callable, make_episodes: Callabl
     [
         ({"memory_tokens": -1}, "policy.memory_tokens=-1: expected at least 0"),
         ({"memory_tokens": 4}, "memory_tokens=4 --policy.memory_window=0: expected both or neither"),
+        ({"memory_decisions": 1}, "memory_decisions=1: expected at most memory_window=0"),
         ({"memory": "half"}, "policy.memory=half: expected one of kept, wiped, swapped"),
         ({"memory": "wiped"}, "policy.memory=wiped: expected a policy with --policy.memory_tokens"),
     ],

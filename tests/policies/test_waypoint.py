@@ -5,10 +5,19 @@ import torch
 from torch.nn import functional as F
 
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from policies.latent_vla.subgoals import SUBGOAL
 from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
 from policies.latent_vla.waypoint import WAYPOINT, deviation_of
 
 AHEAD = {"waypoint_loss_weight": 1.0}
+GROUNDED = {
+    **AHEAD,
+    "imagination": "grounded",
+    "imagine_subgoals": True,
+    "subgoals": ["touch the red pad", "wait"],
+    "imagined_steps": 1,
+    "mode": "imagine",
+}
 
 
 @pytest.fixture
@@ -24,7 +33,10 @@ def make_led_batch(make_batch):
 
 def waypoints_of(policy, batch):
     latents, state = policy._observe(batch)
-    return policy.embed_state.waypoint(latents, state)
+    if policy.config.imagination != "grounded":
+        return policy.embed_state.waypoint(latents, state)
+    seen = policy.imagine(batch)[:, :1, : latents.shape[2]]
+    return policy.imagination.grounding.waypoint(seen, state)
 
 
 def test_without_it_the_network_is_what_it_was(make_policy):
@@ -60,9 +72,10 @@ def test_failed_episodes_and_padding_teach_no_waypoint(make_policy, make_led_bat
 
 
 @pytest.mark.parametrize("history", [None, 2])
-def test_after_one_batch_is_learned_the_way_is_known_at_run_time(history, make_policy, make_led_batch):
-    policy = make_policy(**AHEAD, n_obs_steps=history or 1)
-    batch = make_led_batch(history)
+@pytest.mark.parametrize("kind", [AHEAD, GROUNDED], ids=["state", "grounded"])
+def test_after_one_batch_is_learned_the_way_is_known_at_run_time(kind, history, make_policy, make_led_batch):
+    policy = make_policy(**kind, n_obs_steps=history or 1)
+    batch = make_led_batch(history) | {SUBGOAL: torch.tensor([[0], [1], [0], [1]])}
     optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3)
     for _ in range(150):
         loss, metrics = policy(batch)
@@ -74,15 +87,19 @@ def test_after_one_batch_is_learned_the_way_is_known_at_run_time(history, make_p
     present = {
         key: value[:, -1] if history and key.startswith(timed) else value for key, value in batch.items()
     }
+    policy.eval()
     error = waypoints_of(policy, present)[:, -1] - batch[WAYPOINT]
-    assert error.abs().mean() < 0.2
+    taught = slice(0, None, 2) if kind is GROUNDED else slice(None)  # the others acted at once
+    assert error[taught].abs().mean() < 0.2
 
 
-def test_the_action_depends_on_the_waypoint(make_policy, make_batch):
-    policy, batch = make_policy(**AHEAD), make_batch()
+@pytest.mark.parametrize("kind", [AHEAD, GROUNDED], ids=["state", "grounded"])
+def test_the_action_depends_on_the_waypoint(kind, make_policy, make_batch):
+    policy, batch = make_policy(**kind), make_batch()
     noise = torch.zeros(2, *policy.config.noise_shape)
     before = policy.predict_action_chunk(batch, noise=noise)
-    policy.embed_state.waypoint.out.bias.data += 3
+    part = policy.imagination.grounding if kind is GROUNDED else policy.embed_state
+    part.waypoint.out.bias.data += 3
     policy.reset()
     assert not torch.allclose(policy.predict_action_chunk(batch, noise=noise), before)
 
@@ -91,6 +108,13 @@ def test_a_batch_that_tells_no_waypoints_trains_without_their_loss(make_policy, 
     loss, metrics = make_policy(**AHEAD)(make_batch())
     loss.backward()
     assert "waypoint_loss" not in metrics
+
+
+def test_a_grounded_plan_has_the_waypoint_where_it_looks(make_policy, make_batch):
+    """And not in the state's token, whose latents know nothing of what was said or remembered."""
+    policy, batch = make_policy(**GROUNDED), make_batch()
+    assert policy.embed_state.waypoint is None
+    assert policy.imagine(batch).shape[2] == policy.config.num_latents + 2
 
 
 def test_a_weight_below_0_is_refused(make_config):

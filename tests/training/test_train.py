@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -118,15 +119,28 @@ def test_windows_that_cannot_hold_an_episode_are_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("weights", [{"task_weights": {"reach the ball": 2.0}}, {"emphasis": 0.5}])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"task_weights": {"reach the ball": 2.0}}, r"task_weights=.*: expected none with --policy\.memory"),
+        ({"emphasis": 0.5}, r"emphasis=0\.5: expected --policy\.memory_decisions above 0"),
+    ],
+)
 def test_frames_cannot_be_weighed_where_whole_episodes_are_trained_on(
-    weights: dict, configure: Configure, memory_config: Callable, dataset_root: Path
+    weights: dict, message: str, configure: Configure, memory_config: Callable, dataset_root: Path
 ) -> None:
     """The flag is named."""
     weighed = DatasetConfig(root=dataset_root, **weights)
-    (flag,) = weights
-    with pytest.raises(UserError, match=rf"--dataset\.{flag}=.*: expected none with --policy\.memory"):
+    with pytest.raises(UserError, match=message):
         train(configure(policy=memory_config(), dataset=weighed))
+
+
+def test_decisions_are_drawn_by_emphasis_where_whole_episodes_are_trained_on(
+    configure: Configure, memory_config: Callable, dataset_root: Path, tmp_path: Path
+) -> None:
+    weighed = DatasetConfig(root=dataset_root, emphasis=0.5)
+    train(configure(policy=memory_config(memory_decisions=2), dataset=weighed))
+    assert all(math.isfinite(row["loss"]) for row in rows(tmp_path / "run"))
 
 
 def test_the_resume_command_reads_the_runs_own_settings(configure: Configure, tmp_path: Path) -> None:

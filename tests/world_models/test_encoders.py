@@ -22,6 +22,18 @@ def test_queries_read_the_position_of_a_bright_cell():
     assert torch.allclose(read[0, 0], torch.tensor([1, 0, 0, 0, x, y]), atol=1e-5)
 
 
+def test_a_query_can_ask_for_the_leftmost_of_two_that_are_alike():
+    queries = LatentQueries(channels=1, cameras=1, tokens=1, heads=1, dim=3)
+    grids = torch.zeros(1, 1, 1, 8, 8)
+    grids[..., 3, 1] = grids[..., 3, 6] = 1.0
+    with torch.no_grad():
+        queries.queries.copy_(torch.tensor([100.0, -20.0, 0.0]))
+        queries.token_embedding.zero_()
+        queries.project.bias.zero_()
+        queries.project.weight.copy_(torch.eye(3))
+    assert torch.allclose(queries(grids)[0, 0, 1], torch.tensor((1 + 0.5) / 8 * 2 - 1), atol=1e-4)
+
+
 @pytest.mark.parametrize("tower", sorted(TOWERS))
 def test_every_tower_gives_latents_of_the_promised_shape(tower):
     encoder = VisualEncoder(tower, cameras=2, tokens=5, heads=4, dim=24)

@@ -61,7 +61,7 @@ class PolicyWorldModel:
     def _see(self, policy: LatentVLAPolicy, pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
         images = stack_cameras([pictures[name] for name in self.cameras])
         seen = self._preprocessor({OBS_STATE: states, "task": [""] * len(states)})
-        return policy.see(images.to(self.device), seen[OBS_STATE])
+        return policy.see(policy.encoder.features(images.to(self.device)), seen[OBS_STATE])
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
         """Actions (..., A) as `rollout` takes them."""
