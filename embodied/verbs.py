@@ -50,6 +50,14 @@ DIAGNOSE = Verb(
     example="--model.path=runs/mt10 --dataset.root=data/held_out --env.task=mt10",
     overrides="model",
 )
+LOOK = Verb(
+    summary="whether a policy looks: what it foresees of held-out demonstrations beyond state and words",
+    config="LookConfig",
+    function="embodied.evaluation.diagnostics.looking:look",
+    example="--policy.path=runs/so101 --dataset.root=data/held_out",
+    renders=False,
+    overrides="policy",
+)
 VERBS = {
     "quickstart": Verb(
         summary="collect demonstrations, train a policy and evaluate it, with fixed settings",
@@ -80,12 +88,13 @@ VERBS = {
         registers=(OURS, "lerobot.policies", "embodied.training.world_models"),
     ),
     "evaluate": Verb(
-        summary="success rates of a checkpoint, or with --model.path what its world model knows",
+        summary="success rates of a checkpoint; with --dataset.root whether it looks, with --model.path what "
+        "its world model knows",
         config="EvaluateConfig",
         function="embodied.evaluation.evaluate:evaluate",
         example="--policy.path=runs/mt10 --env.task=mt10 --episodes=50",
         overrides="policy",
-        instead={"model": DIAGNOSE},
+        instead={"model": DIAGNOSE, "dataset": LOOK},
     ),
     "compare": Verb(
         summary="arms against each other over training and environment seeds, from one declaration",

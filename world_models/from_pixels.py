@@ -44,7 +44,7 @@ class Clip:
 
 
 class JEPA(nn.Module):
-    """Sees, predicts and judges: implements `SceneEncoder` and `WorldModel`."""
+    """Sees, predicts and judges: implements `WorldModel`."""
 
     def __init__(self, config: JEPAConfig, sizes: Sizes) -> None:
         super().__init__()

@@ -51,13 +51,25 @@ def emphasise(
 def unexplained(cache: FrameCache, frames: np.ndarray, ahead: int) -> np.ndarray:
     """How much of the action `ahead` frames later is unexplained by state and instruction, mean 1: (N,).
 
-    frames: (N,) indices; an action beyond an episode's end is its last one. Raises UserError for a data set
+    Takes and raises what `left_open` does.
+    """
+    error = np.square(left_open(cache, frames, ahead)[0]).mean(axis=1) + LEAST
+    return error / error.mean()
+
+
+def left_open(
+    cache: FrameCache, frames: np.ndarray, ahead: int, penalty: float = RIDGE
+) -> tuple[np.ndarray, np.ndarray]:
+    """What of the action `ahead` frames later does not follow from state and instruction: (N, A).
+
+    frames: (N,) indices; an action beyond an episode's end is its last one; penalty: of the regression, per
+    frame. Counted in the standard deviations (A,) that are returned as well. Raises UserError for a data set
     without states.
     """
     if OBS_STATE not in cache.columns:
         raise UserError(f"--dataset.emphasis: {cache.root} has no {OBS_STATE}, expected one, or 0")
     later = np.minimum(frames + ahead, cache.last[frames])
-    inputs, wanted = (
+    (inputs, _), (wanted, deviation) = (
         _standardised(cache.columns[key][rows].reshape(len(frames), -1))
         for key, rows in ((OBS_STATE, frames), (ACTION, later))
     )
@@ -70,32 +82,35 @@ def unexplained(cache: FrameCache, frames: np.ndarray, ahead: int) -> np.ndarray
         waves = np.cos(inputs[rows] @ directions + phases)
         return np.concatenate([waves, inputs[rows], np.eye(tasks.max() + 1)[tasks[rows]]], axis=1)
 
-    error = np.empty(len(frames))
+    rest = np.empty(wanted.shape)
     is_even = cache.columns["episode_index"][frames] % 2 == 0
     for half in (is_even, ~is_even):
         others = half if half.all() else ~half  # a single episode has to do for itself
         if not half.any():
             continue
-        weights = _ridge(features, wanted, np.flatnonzero(others))
+        weights = _ridge(features, wanted, np.flatnonzero(others), penalty)
         for rows in _parts(np.flatnonzero(half)):
-            error[rows] = np.square(features(rows) @ weights - wanted[rows]).mean(axis=1)
-    error += LEAST
-    return error / error.mean()
+            rest[rows] = wanted[rows] - features(rows) @ weights
+    return rest, deviation
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
+def _standardised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values with mean 0 and deviation 1, and what their deviation was."""
     values = values.astype(np.float64)
-    return (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+    deviation = values.std(axis=0) + 1e-6
+    return (values - values.mean(axis=0)) / deviation, deviation
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
 
 
-def _ridge(features: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _ridge(
+    features: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, rows: np.ndarray, penalty: float
+) -> np.ndarray:
     """Coefficients (F, A) of the rows' wanted actions."""
     squares, products = np.zeros(()), np.zeros(())
     for part in _parts(rows):
         known = features(part)
         squares, products = squares + known.T @ known, products + known.T @ wanted[part]
-    return np.linalg.solve(squares + RIDGE * len(rows) * np.eye(len(squares)), products)
+    return np.linalg.solve(squares + penalty * len(rows) * np.eye(len(squares)), products)

@@ -27,10 +27,12 @@ from policies.latent_mpc import LatentMPCConfig
 
 FIXED_BY_TRAINING = (
     "input_features",
+    "memory_decisions",
     "memory_tokens",
     "memory_window",
     "normalization_mapping",
     "output_features",
+    "reactive_half",
     "relative_actions",
     "relative_exclude_joints",
     "vlm",
@@ -154,23 +156,40 @@ def check_fits(
 
     preprocessor: the policy's, which may give the environment's features the names that the policy knows.
     """
+    check_features(features_wanted(config, preprocessor), env)
+
+
+def features_wanted(
+    config: PreTrainedConfig, preprocessor: PolicyProcessorPipeline | None = None
+) -> dict[str, PolicyFeature]:
+    """Inputs and actions of a policy, by the names that its preprocessor takes."""
     steps = [] if preprocessor is None else rename_steps(preprocessor)
     shown = {seen: name for step in steps for name, seen in step.rename_map.items()}
     wanted = {**(config.input_features or {}), **(config.output_features or {})}
-    check_features({shown.get(name, name): feature for name, feature in wanted.items()}, env)
+    return {shown.get(name, name): feature for name, feature in wanted.items()}
 
 
 def check_features(wanted: Mapping[str, PolicyFeature], env: SimulatedEnvConfig) -> None:
     """Raise UserError naming the first feature that the environment does not have, or in another shape."""
-    offered = env_to_policy_features(env)
+    hint = ", set --env.width and --env.height"
+    check_offered(wanted, env_to_policy_features(env), "the environment", hint)
+
+
+def check_offered(
+    wanted: Mapping[str, PolicyFeature], offered: Mapping[str, PolicyFeature], whose: str, hint: str = ""
+) -> None:
+    """Raise UserError naming the first feature that is not offered, or in another shape.
+
+    whose: who offers; hint: what to do about a picture's shape.
+    """
     for name, feature in wanted.items():
         if name not in offered:
             present = ", ".join(sorted(offered))
-            raise UserError(f"policy feature {name}: expected one of the environment's features, {present}")
+            raise UserError(f"policy feature {name}: expected one of {whose}'s features, {present}")
         if tuple(feature.shape) != tuple(offered[name].shape):
-            hint = ", set --env.width and --env.height" if feature.type is FeatureType.VISUAL else ""
-            sizes = f"{_shape(feature)}: expected the environment's {_shape(offered[name])}"
-            raise UserError(f"policy feature {name} is {sizes}{hint}")
+            advice = hint if feature.type is FeatureType.VISUAL else ""
+            sizes = f"{_shape(feature)}: expected {whose}'s {_shape(offered[name])}"
+            raise UserError(f"policy feature {name} is {sizes}{advice}")
 
 
 def _shape(feature: PolicyFeature) -> str:

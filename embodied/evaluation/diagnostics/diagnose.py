@@ -21,11 +21,11 @@ from embodied.evaluation.diagnostics.ranking import rank_candidates
 from embodied.evaluation.diagnostics.scenes import Stage
 from embodied.evaluation.diagnostics.surprise import surprise_at_edits
 from embodied.evaluation.evaluate import checkpoint_origin
+from embodied.evaluation.held_out import open_held_out
 from embodied.evaluation.policy_loading import check_fits, load_planner
 from embodied.lerobot_plugin import SimulatedEnvConfig, require_simulated
-from embodied.manifest import read_json, write_json
+from embodied.manifest import write_json
 from embodied.rollout import Agent
-from embodied.training.checkpoint import resolve_checkpoint
 
 RESULT_FILE = "diagnostics.json"
 SEEDS_EACH = 10_000
@@ -158,22 +158,8 @@ def _open_held_out(dataset: DatasetConfig | None, model: Held, path: Path) -> Fr
         raise UserError(
             f"--dataset.root is missing: expected held-out episodes for rollout, or --diagnostics={others}"
         )
-    cache = FrameCache.open(
-        dataset.root, cameras=dataset.cameras, episodes=dataset.episodes, success_only=dataset.success_only
-    )
+    cache = open_held_out(dataset, path)
     check_dataset(model.world, cache)
-    folder = resolve_checkpoint(path)
-    provenance, state = folder / "provenance.json", folder / "training_state" / "state.json"
-    trained = read_json(provenance)["dataset"] if provenance.is_file() else {}
-    if trained.get("fingerprint") == cache.fingerprint:
-        run = read_json(state)["run"]["dataset"] if state.is_file() else {}
-        seen = run.get("episodes") or range(cache.num_episodes)
-        overlap = sorted(set(seen) & set(cache.episodes.tolist()))
-        if overlap:
-            raise UserError(
-                f"--dataset.root={dataset.root}: the model was trained on its episode {overlap[0]}: "
-                "expected another data set, or --dataset.episodes that were held out"
-            )
     return cache
 
 
