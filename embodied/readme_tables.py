@@ -1,6 +1,7 @@
 """The README's tables: what `embodied evaluate` and `embodied bench` return, as Markdown."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from embodied.evaluation.statistics import wilson_interval
@@ -74,6 +75,38 @@ def comparison_table(results: Sequence[Result]) -> Table:
     return [tables[0][0], *(line for table in tables for line in table[1:])]
 
 
+def task_table(results: Sequence[Result]) -> Table:
+    """A comparison's first condition, task by task: success of every arm over its training seeds."""
+    rates = [rate for rate in results[0]["rates"] if rate["condition"] == results[0]["rates"][0]["condition"]]
+    table = [["task", *(rate["arm"].replace("noop", "no-op") for rate in rates)]]
+    for rows in zip(*(rate["tasks"] for rate in rates), strict=True):
+        table.append([rows[0]["task"], *(percent(row["success_rate"]) for row in rows)])
+    return table
+
+
+def looking_table(results: Sequence[Result]) -> Table:
+    """How much of what is open policies foresee: with own and others' pictures, and per instruction."""
+    names = [Path(result["checkpoint"]["path"]).parents[1].name for result in results]
+    table = [["held-out demonstrations", *names]]
+    shares = [
+        {"all": result, "with another episode's pictures": result["other_pictures"]} for result in results
+    ]
+    for name in shares[0]:
+        rows = [share[name] for share in shares]
+        table.append(
+            [
+                name,
+                *(
+                    f"{row['share']:.2f} ({' to '.join(f'{end:.2f}' for end in row['interval'])})"
+                    for row in rows
+                ),
+            ]
+        )
+    for text in sorted(results[0]["instructions"]):
+        table.append([f"“{text}”", *(f"{result['instructions'][text]:.2f}" for result in results)])
+    return table
+
+
 TABLES = {
     "bars": bar_lines,
     "bench": bench_table,
@@ -82,7 +115,9 @@ TABLES = {
     "experts": expert_table,
     "imperfect_experts": imperfect_expert_table,
     "insights": insight_lines,
+    "looking": looking_table,
     "plain": plain_table,
+    "tasks": task_table,
 }
 
 

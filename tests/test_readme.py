@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embodied.readme_tables import bench_table, evaluation_table, markdown
+from embodied.readme_tables import bench_table, evaluation_table, looking_table, markdown, task_table
 from embodied.verbs import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +54,37 @@ def test_seeds_of_an_evaluation_stand_side_by_side() -> None:
     head, row = evaluation_table([result(0, 5), result(1, 10)])
     assert head == ["task", "seed 0", "seed 1", "all", "95 % interval", "random"]
     assert row == ["reach", "50 %", "100 %", "75 %", "53 % to 89 %", "10 %"]
+
+
+def test_arms_of_the_first_condition_stand_side_by_side_task_by_task() -> None:
+    def rate(condition: str, arm: str, rates: list[float]) -> dict:
+        tasks = [{"task": name, "success_rate": rate} for name, rate in zip(("a", "b"), rates, strict=True)]
+        return {"condition": condition, "arm": arm, "tasks": tasks}
+
+    rates = [rate("told", "noop", [0, 0]), rate("told", "ours", [1, 0.5]), rate("untold", "ours", [0, 0])]
+    assert task_table([{"rates": rates}]) == [
+        ["task", "no-op", "ours"],
+        ["a", "0 %", "100 %"],
+        ["b", "0 %", "50 %"],
+    ]
+
+
+def test_looks_of_several_policies_stand_side_by_side() -> None:
+    def result(name: str, share: float) -> dict:
+        return {
+            "checkpoint": {"path": f"runs/x/training/{name}/checkpoints/000010"},
+            "share": share,
+            "interval": [share - 0.1, share + 0.1],
+            "other_pictures": {"share": 0.0, "interval": [-0.1, 0.1]},
+            "instructions": {"go": share},
+        }
+
+    assert looking_table([result("ours-0", 0.5), result("act-0", 0.25)]) == [
+        ["held-out demonstrations", "ours-0", "act-0"],
+        ["all", "0.50 (0.40 to 0.60)", "0.25 (0.15 to 0.35)"],
+        ["with another episode's pictures", "0.00 (-0.10 to 0.10)", "0.00 (-0.10 to 0.10)"],
+        ["“go”", "0.50", "0.25"],
+    ]
 
 
 def test_a_table_has_a_rule_below_its_header() -> None:

@@ -51,7 +51,7 @@ def summarise_comparison(
     """Statistics of episode rows, each with `condition`, `arm` and `training_seed` beside what episodes have.
 
     comparisons: (arm, against) pairs; seed: of the bootstrap. Returns `arms` (an entry per arm, condition and
-    training seed), `rates` (per arm and condition, over training seeds) and `comparisons` (per pair and
+    training seed), `rates` (per arm and condition, over training seeds, each with its `tasks`) and `comparisons` (per pair and
     condition that has rows of both). Raises UserError naming the first episode that one arm has and another,
     or another training seed of it, lacks.
     """
@@ -206,8 +206,28 @@ def _rate(
         "low": min(low, wilson_low),
         "high": max(high, wilson_high),
         "training_seeds": [seed for seed in outcome.seeds if seed is not None],
+        "tasks": _per_task(outcome),
         "latency_ms": _latency(found.values()),
     }
+
+
+def _per_task(outcome: Outcomes) -> list[dict[str, Any]]:
+    """Success at each task, of all training seeds, with Wilson's interval."""
+    entries = []
+    for task in dict.fromkeys(task for task, _ in outcome.episodes):
+        mine = outcome.values[:, [name == task for name, _ in outcome.episodes]]
+        low, high = wilson_interval(int(mine.sum()), mine.size)
+        entries.append(
+            {
+                "task": task,
+                "successes": int(mine.sum()),
+                "episodes": mine.size,
+                "success_rate": float(mine.mean()),
+                "wilson_low": low,
+                "wilson_high": high,
+            }
+        )
+    return entries
 
 
 def _compare(condition: str, pair: Mapping[str, Outcomes], *, replicates: int, seed: int) -> dict[str, Any]:

@@ -150,6 +150,16 @@ def test_success_everywhere_still_has_wilsons_width() -> None:
     assert (rate["low"], rate["high"]) == wilson_interval(30, 30)
 
 
+def test_rates_are_told_task_by_task() -> None:
+    rows = rows_of("none", np.array([[1, 0, 1, 1], [1, 0, 0, 1]]))
+    for row in rows[1::2]:
+        row["task"] = "other"
+    (rate,) = summarise_comparison(rows, [])["rates"]
+    found = {row["task"]: (row["successes"], row["episodes"]) for row in rate["tasks"]}
+    assert found == {rows[0]["task"]: (3, 4), "other": (2, 4)}
+    assert rate["success_rate"] == pytest.approx((3 / 4 + 2 / 4) / 2)
+
+
 def test_conditions_are_compared_apart() -> None:
     rows = rows_of("plan", np.ones((3, 5)), "gap") + rows_of("none", np.zeros((3, 5)), "gap")
     rows += rows_of("plan", np.ones((3, 5)), "push") + rows_of("none", np.ones((3, 5)), "push")

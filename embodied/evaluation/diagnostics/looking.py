@@ -93,7 +93,7 @@ class PolicyForecaster:
 def look(config: LookConfig) -> dict[str, Any]:
     """Print and return how much of what state and instruction leave open a policy foresees.
 
-    Returns what `foresight` gives, `dataset`, and what `checkpoint_origin` gives. Raises UserError for a
+    Returns what `foresight` gives, `held_out`, and what `checkpoint_origin` gives. Raises UserError for a
     checkpoint or a data set that cannot be used, or of which the policy has seen some.
     """
     loaded = load_policy(config.policy.folder, config.device, config.policy_overrides)
@@ -108,7 +108,7 @@ def look(config: LookConfig) -> dict[str, Any]:
     print(align(_lines(found)))
     return {
         **found,
-        "dataset": {"root": str(cache.root), "fingerprint": cache.fingerprint},
+        "held_out": {"root": str(cache.root), "fingerprint": cache.fingerprint},
         **checkpoint_origin(config.policy.folder, config.seed),
     }
 
