@@ -51,9 +51,9 @@ def summarise_comparison(
     """Statistics of episode rows, each with `condition`, `arm` and `training_seed` beside what episodes have.
 
     comparisons: (arm, against) pairs; seed: of the bootstrap. Returns `arms` (an entry per arm, condition and
-    training seed), `rates` (per arm and condition, over training seeds, each with its `tasks`) and `comparisons` (per pair and
-    condition that has rows of both). Raises UserError naming the first episode that one arm has and another,
-    or another training seed of it, lacks.
+    training seed), `rates` (per arm and condition, over training seeds, each with its `tasks`) and
+    `comparisons` (per pair and condition that has rows of both). Raises UserError naming the first episode
+    that one arm has and another, or another training seed of it, lacks.
     """
     cells = _sort_by_cell(rows)
     outcomes = {key: tabulate(found, *key) for key, found in cells.items()}

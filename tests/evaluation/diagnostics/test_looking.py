@@ -88,7 +88,7 @@ def test_who_reads_the_picture_foresees_all_and_is_misled_by_anothers(cache: Fra
     assert found["interval"][0] > 0.95
     assert found["other_pictures"]["share"] < -0.3
     assert found["dimensions"]["seen"] > 0.99
-    assert list(found["dimensions"])[0] == "seen"
+    assert next(iter(found["dimensions"])) == "seen"
     assert set(found["instructions"]) == {"left", "right"}
 
 
