@@ -222,28 +222,6 @@ class EvaluateConfig:
         _at_least("episodes", self.episodes, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LookConfig:
-    """`embodied evaluate --dataset.root=DEMONSTRATIONS`: whether a policy looks, told without a simulator.
-
-    dataset: demonstrations that the policy was not trained on; episodes: how many of them are drawn at most.
-    policy_overrides is filled by the command line.
-    """
-
-    policy: CheckpointConfig
-    dataset: DatasetConfig
-    policy_overrides: list[str] = field(default_factory=list)
-    episodes: int = 200
-    seed: int = 0
-    device: str | None = None
-    json: Path | None = None
-
-    def __post_init__(self) -> None:
-        _at_least("episodes", self.episodes, 2)
-        if self.policy.path is None:
-            raise UserError("--dataset.root: expected --policy.path as well, not a policy that plans")
-
-
 STAGES = ("data", "train", "evaluate")
 
 

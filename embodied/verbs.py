@@ -52,7 +52,7 @@ DIAGNOSE = Verb(
 )
 LOOK = Verb(
     summary="whether a policy looks: what it foresees of held-out demonstrations beyond state and words",
-    config="LookConfig",
+    config="embodied.evaluation.diagnostics.looking:LookConfig",
     function="embodied.evaluation.diagnostics.looking:look",
     example="--policy.path=runs/so101 --dataset.root=data/held_out",
     renders=False,

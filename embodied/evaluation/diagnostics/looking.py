@@ -10,7 +10,8 @@ E episodes, L looks, B episodes decided for at once, A action size.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from lerobot.utils.constants import ACTION, OBS_PREFIX
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from tqdm import tqdm
 
-from embodied.config import LookConfig
+from embodied.config import CheckpointConfig, DatasetConfig
 from embodied.data.cache import FrameCache
 from embodied.data.emphasis import left_open
 from embodied.data.windows import Batch, gather_windows, scale_images
@@ -41,6 +42,29 @@ LEAST_OPEN = 1e-3
 
 SHOWN = 20
 """Instructions with most looks that the printed table has room for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookConfig:
+    """`embodied evaluate --dataset.root=DEMONSTRATIONS`: whether a policy looks, told without a simulator.
+
+    dataset: demonstrations that the policy was not trained on; episodes: how many of them are drawn at most.
+    policy_overrides is filled by the command line.
+    """
+
+    policy: CheckpointConfig
+    dataset: DatasetConfig
+    policy_overrides: list[str] = field(default_factory=list)
+    episodes: int = 200
+    seed: int = 0
+    device: str | None = None
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise UserError(f"--episodes={self.episodes}: expected at least 2")
+        if self.policy.path is None:
+            raise UserError("--dataset.root: expected --policy.path as well, not a policy that plans")
 
 
 class Forecaster(Protocol):
