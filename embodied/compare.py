@@ -28,7 +28,8 @@ NOTE = "declaration.json"
 def compare(config: CompareConfig) -> dict[str, Any]:
     """Do what is missing, print the table and return the result as JSON values.
 
-    It holds `arms`, `rates` and `comparisons` as `summarise_comparison` gives them, of what is complete; how
+    It holds `arms`, `rates` and `comparisons` as `summarise_comparison` gives them, of what is complete; what
+    the `trainings` took; how
     many `units` of work there are and how many are `done`; the `declaration`; and what `run_origin` says. It
     goes to `<results>/<name>.json`, and into output_dir as well, where the report is made.
 

@@ -36,7 +36,7 @@ from embodied.evaluation.policy_loading import check_fits, load_policy
 from embodied.evaluation.row_log import RowLog
 from embodied.evaluation.summary import Row
 from embodied.lerobot_plugin import SimulatedEnvConfig
-from embodied.manifest import write_json
+from embodied.manifest import read_json, write_json
 from embodied.rollout import Episode, EpisodeResult
 from embodied.training.checkpoint import last_checkpoint
 from embodied.training.loop import train
@@ -59,6 +59,10 @@ class Unit:
     is_done: Callable[[], bool]
     run: Callable[[], None]
     needs: tuple["Unit", ...] = ()
+
+
+COSTS = ("parameters", "steps", "samples", "seconds", "resumed_from")
+"""Of what `train` returns; seconds are those since it was last resumed."""
 
 
 class Work:
@@ -102,8 +106,22 @@ class Work:
             "name": declaration.name,
             **summarise_comparison(rows, declaration.comparisons),
             "training_seeds": list(declaration.training_seeds),
+            "trainings": self._trainings(),
             "declaration": declaration.declared,
         }
+
+    def _trainings(self) -> list[dict[str, Any]]:
+        """What each training that is at hand took, see `COSTS`."""
+        found = []
+        for name in self._declaration.training:
+            for seed in self._declaration.training_seeds:
+                note = _note(training_folder(self._config.output_dir, name, seed))
+                if note.is_file():
+                    result = read_json(note)
+                    found.append(
+                        {"checkpoint": name, "training_seed": seed, **{key: result[key] for key in COSTS}}
+                    )
+        return found
 
     def _paired_cells(self, condition: str) -> list[tuple[str, str, int | None]]:
         """The complete cells of a condition: of the arms that were begun, those of seeds they all have."""
@@ -265,4 +283,9 @@ def _train(config: TrainConfig, pace: Pace | None) -> None:
     if pace is not None:
         config = dataclasses.replace(config, steps=pace.measure(config))
     result = train(dataclasses.replace(config, resume=(folder / SETTINGS).is_file()))
-    write_json(folder.with_name(f"{folder.name}.json"), json.loads(json.dumps(result)))
+    write_json(_note(folder), json.loads(json.dumps(result)))
+
+
+def _note(folder: Path) -> Path:
+    """Where what `train` returned for an output folder is kept."""
+    return folder.with_name(f"{folder.name}.json")

@@ -84,27 +84,34 @@ def task_table(results: Sequence[Result]) -> Table:
     return table
 
 
+def training_table(results: Sequence[Result]) -> Table:
+    """What a comparison's trainings took, a line for each checkpoint."""
+    table = [["training", "parameters", "steps", "samples", "minutes, per training seed"]]
+    trainings = results[0]["trainings"]
+    for name in dict.fromkeys(one["checkpoint"] for one in trainings):
+        mine = [one for one in trainings if one["checkpoint"] == name]
+        sizes = f"{mine[0]['parameters'] / 1e6:.1f}M", f"{mine[0]['steps']:,}", f"{mine[0]['samples']:,}"
+        table.append([name, *sizes, ", ".join(f"{one['seconds'] / 60:.1f}" for one in mine)])
+    return table
+
+
 def looking_table(results: Sequence[Result]) -> Table:
     """How much of what is open policies foresee: with own and others' pictures, and per instruction."""
     names = [Path(result["checkpoint"]["path"]).parents[1].name for result in results]
-    table = [["held-out demonstrations", *names]]
-    shares = [
-        {"all": result, "with another episode's pictures": result["other_pictures"]} for result in results
+    other = [result["other_pictures"] for result in results]
+    table = [
+        ["held-out demonstrations", *names],
+        ["all", *map(_with_interval, results)],
+        ["with another episode's pictures", *map(_with_interval, other)],
     ]
-    for name in shares[0]:
-        rows = [share[name] for share in shares]
-        table.append(
-            [
-                name,
-                *(
-                    f"{row['share']:.2f} ({' to '.join(f'{end:.2f}' for end in row['interval'])})"
-                    for row in rows
-                ),
-            ]
-        )
     for text in sorted(results[0]["instructions"]):
         table.append([f"“{text}”", *(f"{result['instructions'][text]:.2f}" for result in results)])
     return table
+
+
+def _with_interval(row: Result) -> str:
+    low, high = row["interval"]
+    return f"{row['share']:.2f} ({low:.2f} to {high:.2f})"
 
 
 TABLES = {
@@ -118,6 +125,7 @@ TABLES = {
     "looking": looking_table,
     "plain": plain_table,
     "tasks": task_table,
+    "trainings": training_table,
 }
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from embodied.readme_tables import bench_table, evaluation_table, looking_table, markdown, task_table
+from embodied.readme_tables import (
+    bench_table,
+    evaluation_table,
+    looking_table,
+    markdown,
+    task_table,
+    training_table,
+)
 from embodied.verbs import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +73,15 @@ def test_arms_of_the_first_condition_stand_side_by_side_task_by_task() -> None:
         ["task", "no-op", "ours"],
         ["a", "0 %", "100 %"],
         ["b", "0 %", "50 %"],
+    ]
+
+
+def test_what_trainings_took_stands_in_a_line_for_each_checkpoint() -> None:
+    one = {"checkpoint": "ours", "parameters": 5_480_000, "steps": 3600, "samples": 230_400, "seconds": 90.0}
+    table = training_table([{"trainings": [one, one | {"seconds": 120.0}, one | {"checkpoint": "act"}]}])
+    assert table[1:] == [
+        ["ours", "5.5M", "3,600", "230,400", "1.5, 2.0"],
+        ["act", "5.5M", "3,600", "230,400", "1.5"],
     ]
 
 

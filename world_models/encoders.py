@@ -8,6 +8,7 @@ and planner cost all live in this one space.
 Shapes: B batch, V cameras, K latent tokens, D width, C feature channels, P grid cells.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class SceneEncoder(nn.Module):
+class SceneEncoder(nn.Module, ABC):
     """Turns the cameras of one moment into latent visual tokens: features, then queries over them."""
 
     def __init__(self, queries: "LatentQueries") -> None:
         super().__init__()
         self.queries = queries
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """Feature grids (B, V, C, h, w) of images (B, V, 3, H, W) in [0, 1]."""
-        raise NotImplementedError
 
     def encode(self, images: Tensor, guidance: Tensor | None = None) -> Tensor:
         """images: (B, V, 3, H, W) in [0, 1]; guidance: see `LatentQueries`. Returns z: (B, K, D)."""

@@ -58,16 +58,18 @@ def unexplained(cache: FrameCache, frames: np.ndarray, ahead: int) -> np.ndarray
 
 
 def left_open(
-    cache: FrameCache, frames: np.ndarray, ahead: int, penalty: float = RIDGE
+    cache: FrameCache, frames: np.ndarray, ahead: int, penalties: Sequence[float] = (RIDGE,)
 ) -> tuple[np.ndarray, np.ndarray]:
     """What of the action `ahead` frames later does not follow from state and instruction: (N, A).
 
-    frames: (N,) indices; an action beyond an episode's end is its last one; penalty: of the regression, per
-    frame. Counted in the standard deviations (A,) that are returned as well. Raises UserError for a data set
-    without states.
+    frames: (N,) indices; an action beyond an episode's end is its last one; penalties: of the regression, per
+    frame, of which the one that leaves least is taken. Counted in the standard deviations (A,) that are
+    returned as well. Raises UserError for a data set without states.
     """
     if OBS_STATE not in cache.columns:
-        raise UserError(f"--dataset.emphasis: {cache.root} has no {OBS_STATE}, expected one, or 0")
+        raise UserError(
+            f"--dataset.root={cache.root}: has no {OBS_STATE}: expected one, to tell what follows from it"
+        )
     later = np.minimum(frames + ahead, cache.last[frames])
     (inputs, _), (wanted, deviation) = (
         _standardised(cache.columns[key][rows].reshape(len(frames), -1))
@@ -82,16 +84,16 @@ def left_open(
         waves = np.cos(inputs[rows] @ directions + phases)
         return np.concatenate([waves, inputs[rows], np.eye(tasks.max() + 1)[tasks[rows]]], axis=1)
 
-    rest = np.empty(wanted.shape)
+    rest = np.empty((len(penalties), *wanted.shape))
     is_even = cache.columns["episode_index"][frames] % 2 == 0
     for half in (is_even, ~is_even):
         others = half if half.all() else ~half  # a single episode has to do for itself
         if not half.any():
             continue
-        weights = _ridge(features, wanted, np.flatnonzero(others), penalty)
+        weights = _ridge(features, wanted, np.flatnonzero(others), np.array(penalties))
         for rows in _parts(np.flatnonzero(half)):
-            rest[rows] = wanted[rows] - features(rows) @ weights
-    return rest, deviation
+            rest[:, rows] = wanted[rows] - features(rows) @ weights
+    return rest[np.square(rest).sum(axis=(1, 2)).argmin()], deviation
 
 
 def _standardised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,11 +108,11 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _ridge(
-    features: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, rows: np.ndarray, penalty: float
+    features: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, rows: np.ndarray, penalties: np.ndarray
 ) -> np.ndarray:
-    """Coefficients (F, A) of the rows' wanted actions."""
+    """Coefficients of the rows' wanted actions, (F, A) for each of the penalties."""
     squares, products = np.zeros(()), np.zeros(())
     for part in _parts(rows):
         known = features(part)
         squares, products = squares + known.T @ known, products + known.T @ wanted[part]
-    return np.linalg.solve(squares + penalty * len(rows) * np.eye(len(squares)), products)
+    return np.linalg.solve(squares + penalties[:, None, None] * len(rows) * np.eye(len(squares)), products)

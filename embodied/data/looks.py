@@ -17,9 +17,6 @@ from embodied.errors import UserError
 from policies.latent_vla.memory import IS_DECIDED, IS_FIRST
 from policies.latent_vla.subgoals import SUBGOAL
 
-LEAST = 1e-9
-"""Weight of padding, which is decided at only where there is nothing else."""
-
 
 class LookLoader:
     """An endless stream of batches of B windows of W looks each; implements `Loader`.
@@ -117,15 +114,15 @@ class LookLoader:
 
     def _decide(self, frames: np.ndarray, is_pad: np.ndarray, start: int) -> np.ndarray:
         """At which looks (W,) to decide: drawn by weight without replacement, padding at the very last."""
-        weights = np.where(is_pad, LEAST, self._weights[frames])
-        # The largest of exponential races are a draw without replacement (Efraimidis and Spirakis 2006).
-        races = np.random.default_rng([self._seed, start, 2]).exponential(size=self._window) / weights
+        # Who comes first at exponential times is drawn without replacement (Efraimidis and Spirakis 2006).
+        times = np.random.default_rng([self._seed, start, 2]).exponential(size=self._window)
+        times = np.where(is_pad, np.inf, times / self._weights[frames])
         is_decided = np.zeros(self._window, bool)
-        is_decided[np.argsort(races)[: self._decisions]] = True
+        is_decided[np.argsort(times)[: self._decisions]] = True
         return is_decided
 
     def _emphasise(self, share: float, episodes: list[int] | None) -> np.ndarray:
-        """How likely a decision is at each frame of the data set, 1 on average, more than 0."""
+        """How likely a decision is at each frame of the data set, 1 on average of those used."""
         if share and not self._decisions:
             raise UserError(
                 f"--dataset.emphasis={share}: expected --policy.memory_decisions above 0 as well with a "
@@ -135,7 +132,7 @@ class LookLoader:
         equal = np.full(len(frames), 1 / len(frames))
         weights = np.zeros(self._cache.num_frames)
         weights[frames] = emphasise(self._cache, frames, self._delta_indices, equal, share) * len(frames)
-        return weights + LEAST
+        return weights
 
     def _looks(self) -> np.ndarray:
         """Frames of the next episode's looks.

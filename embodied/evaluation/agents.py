@@ -125,6 +125,13 @@ class ChunkAgent(_PolicyAgent):
                 self._watch.after(chunk)
             return self._in_units(chunk[:, : self.chunk_steps])
 
+    def act_on(self, batch: dict[str, Any], episodes: list[Episode], looks: list[int]) -> np.ndarray:
+        """The same for a batch of a data set, as the preprocessor takes it; nobody watches."""
+        with torch.inference_mode(), self._autocast():
+            noise = self._noise(episodes, looks)
+            chunk = self._policy.predict_action_chunk(self._preprocessor(batch), **noise)
+            return self._in_units(chunk[:, : self.chunk_steps])
+
     def _noise(self, episodes: list[Episode], looks: list[int]) -> dict[str, torch.Tensor]:
         if self._config.type not in NOISE_SHAPES:
             return {}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from embodied.errors import UserError
-from embodied.evaluation.statistics import percentiles_ms, wilson_interval
+from embodied.evaluation.statistics import percentiles_ms, success_counts, wilson_interval
 from embodied.evaluation.summary import Row
 
 Episode = tuple[str, int]
@@ -164,18 +164,12 @@ def _per_seed(condition: str, arm: str, found: Mapping[Cell, Row]) -> list[dict[
     entries = []
     for seed in dict.fromkeys(seed for seed, _ in found):
         rows = [row for (its_seed, _), row in found.items() if its_seed == seed]
-        successes = sum(bool(row[METRIC]) for row in rows)
-        low, high = wilson_interval(successes, len(rows))
         entries.append(
             {
                 "arm": arm,
                 "condition": condition,
                 "training_seed": seed,
-                "successes": successes,
-                "episodes": len(rows),
-                "success_rate": successes / len(rows),
-                "wilson_low": low,
-                "wilson_high": high,
+                **success_counts(sum(bool(row[METRIC]) for row in rows), len(rows)),
                 "latency_ms": _latency(rows),
             }
         )
@@ -216,17 +210,7 @@ def _per_task(outcome: Outcomes) -> list[dict[str, Any]]:
     entries = []
     for task in dict.fromkeys(task for task, _ in outcome.episodes):
         mine = outcome.values[:, [name == task for name, _ in outcome.episodes]]
-        low, high = wilson_interval(int(mine.sum()), mine.size)
-        entries.append(
-            {
-                "task": task,
-                "successes": int(mine.sum()),
-                "episodes": mine.size,
-                "success_rate": float(mine.mean()),
-                "wilson_low": low,
-                "wilson_high": high,
-            }
-        )
+        entries.append({"task": task, **success_counts(int(mine.sum()), mine.size)})
     return entries
 
 

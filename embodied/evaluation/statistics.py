@@ -25,6 +25,18 @@ def wilson_interval(successes: int, episodes: int, confidence: float = 0.95) -> 
     return low, high
 
 
+def success_counts(successes: int, episodes: int) -> dict[str, float]:
+    """`successes`, `episodes`, `success_rate` and the interval of 95 %, `wilson_low` and `wilson_high`."""
+    low, high = wilson_interval(successes, episodes)
+    return {
+        "successes": successes,
+        "episodes": episodes,
+        "success_rate": successes / episodes,
+        "wilson_low": low,
+        "wilson_high": high,
+    }
+
+
 def percentiles_ms(seconds: list[float]) -> dict[str, float | None]:
     """Median and 95th percentile of durations, seconds in, milliseconds out; None of an empty list."""
     if not seconds:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embodied.evaluation.statistics import percentiles_ms, wilson_interval
+from embodied.evaluation.statistics import percentiles_ms, success_counts, wilson_interval
 from embodied.rollout import EpisodeResult
 
 Row = dict[str, Any]
@@ -58,15 +58,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 def _summarise_task(task: str, rows: Sequence[Row]) -> dict[str, Any]:
     rows = [row for row in rows if row["task"] == task]
     successes = sum(row["success"] for row in rows)
-    low, high = wilson_interval(successes, len(rows))
     return {
         "task": task,
         "instruction": rows[0]["instruction"],
-        "successes": successes,
-        "episodes": len(rows),
-        "success_rate": successes / len(rows),
-        "wilson_low": low,
-        "wilson_high": high,
+        **success_counts(successes, len(rows)),
         "seeds": [row["env_seed"] for row in rows],
         "episode_lengths": [row["steps"] for row in rows],
         "latency_ms": percentiles_ms([ms / 1000 for row in rows for ms in row["decision_ms"]]),

@@ -5,8 +5,8 @@ block (hidden state -> projector -> next input), in training as at run time. The
 scenes only as inputs, so that whoever replaces them changes all that imagination tells it. Where sub-goals
 are imagined as well, a step of a plan is a scene and, as one more token, the sub-goal on the way to it.
 
-B batch, N imagined scenes, K latent tokens, D width, P tokens of a step: K, with sub-goals K + 1,
-G sub-goals.
+B batch, N imagined scenes, K latent tokens, D width, P tokens of a step: K, one more with sub-goals, and one
+more where a grounded plan says its waypoint; G sub-goals.
 """
 
 from dataclasses import dataclass

@@ -184,12 +184,11 @@ class EpisodeMemory(nn.Module):
             bank = write(before[-1], tokens[:, look])
         return self.read(scenes, _in_rows(before))
 
-    def decisions(self, batch: dict[str, Tensor]) -> Tensor:
-        """Indices of the rows that are decided at, in order."""
-        looks = len(batch[IS_FIRST])
+    def decisions(self, batch: dict[str, Tensor]) -> Tensor | slice:
+        """Which rows are decided at, in order: their indices, as many of each window, or all."""
         if IS_DECIDED not in batch:
-            return torch.arange(looks, device=batch[IS_FIRST].device)
-        count = looks // self.window * self.decided
+            return slice(None)
+        count = len(batch[IS_DECIDED]) // self.window * self.decided
         return batch[IS_DECIDED].int().topk(count).indices.sort().values
 
     def _embed(self, times: Tensor) -> Tensor:
@@ -197,7 +196,7 @@ class EpisodeMemory(nn.Module):
         return sinusoidal_embedding(times.flatten() / LONGEST, self.dim).unflatten(0, times.shape)
 
 
-def rows_of(batch: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+def rows_of(batch: dict[str, Tensor], rows: Tensor | slice) -> dict[str, Tensor]:
     """The tensors of a batch at these rows; all else belongs to no row."""
     return {key: value[rows] for key, value in batch.items() if isinstance(value, Tensor) and value.ndim}
 

@@ -237,7 +237,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         Nothing is kept; its scenes are the first K tokens. ValueError if it was not trained to imagine.
         """
         if self.imagination is None:
-            raise ValueError(f"--policy.imagination={self.config.imagination}: expected latent or inert")
+            raise ValueError(f"--policy.imagination={self.config.imagination}: expected one that imagines")
         return self.imagination.imagine(self.backbone, self._look(batch), self._looking(batch))
 
     @torch.no_grad()

@@ -83,7 +83,7 @@ def test_data_that_leave_nothing_open_are_drawn_from_evenly(cache: FrameCache) -
 
 def test_a_data_set_without_states_is_refused(cache: FrameCache) -> None:
     columns = {key: value for key, value in cache.columns.items() if key != "observation.state"}
-    with pytest.raises(UserError, match=r"--dataset\.emphasis: .* has no observation\.state"):
+    with pytest.raises(UserError, match=r"--dataset\.root=.*: has no observation\.state: expected one"):
         unexplained(dataclasses.replace(cache, columns=columns), np.arange(LENGTH), ahead=0)
 
 

@@ -122,3 +122,6 @@ def test_a_comparison_that_is_killed_three_times_has_the_same_rows(
     one, other = (json.loads((folder / "tiny.json").read_text()) for folder in (killed, Path("whole")))
     assert one["comparisons"] == other["comparisons"]
     assert one["done"] == one["units"] == other["units"]
+    took = [(each["checkpoint"], each["training_seed"], each["steps"]) for each in one["trainings"]]
+    assert took == [("latent", 0, 30), ("latent", 1, 30)]
+    assert all(each["seconds"] > 0 for each in other["trainings"])

@@ -169,7 +169,7 @@ def test_a_plan_is_imagined_whatever_the_mode_and_leaves_no_trace(make_policy, m
 
 
 def test_a_policy_without_imagination_cannot_imagine(make_policy, make_batch) -> None:
-    with pytest.raises(ValueError, match=r"policy\.imagination=none: expected latent or inert"):
+    with pytest.raises(ValueError, match=r"policy\.imagination=none: expected one that imagines"):
         make_policy().imagine(make_batch())
 
 

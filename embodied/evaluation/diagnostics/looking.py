@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from lerobot.utils.constants import ACTION, OBS_PREFIX
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from tqdm import tqdm
@@ -25,11 +24,12 @@ from embodied.data.cache import FrameCache
 from embodied.data.emphasis import left_open
 from embodied.data.windows import Batch, gather_windows, scale_images
 from embodied.errors import UserError
-from embodied.evaluation.agents import CHUNKED, NOISE_SHAPES
+from embodied.evaluation.agents import CHUNKED, ChunkAgent, make_agent
 from embodied.evaluation.evaluate import checkpoint_origin
 from embodied.evaluation.held_out import open_held_out
 from embodied.evaluation.policy_loading import LoadedPolicy, check_offered, features_wanted, load_policy
 from embodied.evaluation.summary import align
+from embodied.rollout import Episode
 from policies.latent_vla.relative_actions import dimension_names
 
 AT_ONCE = 32
@@ -87,31 +87,24 @@ class PolicyForecaster:
 
     def __init__(self, loaded: LoadedPolicy, seed: int = 0) -> None:
         """UserError for a policy that does not decide by whole chunks."""
-        policy, self._preprocessor, self._postprocessor = loaded
-        self._policy: Any = policy
-        self._config: Any = policy.config
-        if self._config.type not in CHUNKED:
-            raise UserError(f"--policy.path: holds a {self._config.type}: expected {', '.join(CHUNKED)}")
-        self.stride: int = self._config.n_action_steps
-        self._seed = seed
+        self._policy, self._seed = loaded[0], seed
+        agent = make_agent(*loaded)
+        if not isinstance(agent, ChunkAgent):
+            raise UserError(
+                f"--policy.path: holds a policy of type {self._policy.config.type}: expected one that "
+                f"decides by whole chunks, {', '.join(CHUNKED)}"
+            )
+        self._agent, self.stride = agent, agent.chunk_steps
 
     def reset(self) -> None:
         """See `Forecaster`."""
         self._policy.reset()
 
-    @torch.inference_mode()
     def __call__(self, batch: Batch, look: int) -> np.ndarray:
         """See `Forecaster`."""
-        inputs = self._preprocessor(scale_images(batch))
-        chunk = self._policy.predict_action_chunk(inputs, **self._noise(len(batch["task"]), look))
-        return self._postprocessor(chunk[:, self.stride - 1].float()).cpu().numpy()
-
-    def _noise(self, count: int, look: int) -> dict[str, torch.Tensor]:
-        if self._config.type not in NOISE_SHAPES:
-            return {}
-        shape = (count, *NOISE_SHAPES[self._config.type](self._config))
-        noise = np.random.default_rng([self._seed, look]).standard_normal(shape, dtype=np.float32)
-        return {"noise": torch.from_numpy(noise).to(self._config.device)}
+        rows = range(len(batch["task"]))
+        episodes = [Episode(task=batch["task"][row], seed=self._seed + row) for row in rows]
+        return self._agent.act_on(scale_images(batch), episodes, [look for _ in rows])[:, -1]
 
 
 def look(config: LookConfig) -> dict[str, Any]:
@@ -148,8 +141,7 @@ def foresight(forecaster: Forecaster, cache: FrameCache, episodes: np.ndarray) -
     if len(episodes) < 2:
         raise UserError(f"{cache.root}: {len(episodes)} episode, expected at least 2, to swap their pictures")
     ahead = forecaster.stride - 1
-    regressions = (left_open(cache, cache.frames, ahead, penalty) for penalty in PENALTIES)
-    rest, deviation = min(regressions, key=lambda found: np.square(found[0]).sum())
+    rest, deviation = left_open(cache, cache.frames, ahead, PENALTIES)
     row_of = np.full(cache.num_frames, -1)
     row_of[cache.frames] = np.arange(len(cache.frames))
     errors: dict[bool, np.ndarray] = {}
