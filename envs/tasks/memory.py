@@ -24,9 +24,10 @@ SIZE, APART = 0.014, 0.07
 TOUCHED, LEFT = 0.032, 0.05
 """Metres from the middle of a thing: so near the point between closed jaws touches it, until LEFT."""
 
-CUE, GO_STEP, IS_GO, PRESSES, IS_DOWN, PLACES = range(6)
+CUE, GO_STEP, IS_GO, PRESSES, IS_DOWN, FLASHES, PLACES = range(7)
 """Of a goal's numbers: what is to be remembered; the step of the signal, whether it has come; how often the
-button has been pressed, whether it is held down; from PLACES on, x and y of the choices."""
+button has been pressed, whether it is held down; how often the lamp has flashed so far; from PLACES on, x and
+y of the choices."""
 
 PADS = ("red", "green", "blue")
 CUPS = ("first cup", "second cup", "third cup")
@@ -90,7 +91,7 @@ class Memory(Task):
         texts = INSTRUCTIONS[self._level]
         goal = Goal(
             instruction=texts[int(generator.integers(len(texts)))],
-            numbers=np.array([cue, go, 0.0, 0.0, 0.0, *places.ravel()]),
+            numbers=np.array([cue, go, 0.0, 0.0, 0.0, 0.0, *places.ravel()]),
         )
         world.place("lamp", LAMP_PLACE)
         for name in self._choices:
@@ -127,10 +128,16 @@ class Memory(Task):
         return {"closeness": float(1.0 - np.tanh(np.linalg.norm(way) / 0.1))}
 
     def next_move(self, sight: Sight) -> Move:
-        """Wait at the same place whatever the cue, then touch; between two presses, go up."""
-        if not sight.numbers[IS_GO]:
-            return Move(what="watch the lamp and wait", place=WAITING, opening=skills.CLOSED)
+        """Wait at the same place whatever the cue, then touch; between two presses, go up.
+
+        What is to be remembered is said over and over while the expert waits.
+        """
         name = self._wanted(sight.numbers)
+        if not sight.numbers[IS_GO]:
+            what = f"wait to {self._in_words(sight, name)}"
+            if self._level == 3:
+                what = f"watch the lamp, {int(sight.numbers[FLASHES])} so far"
+            return Move(what=what, place=WAITING, opening=skills.CLOSED)
         if sight.numbers[IS_DOWN]:
             up = skills.above(sight.place("button"), 2 * LEFT)
             return Move(what=f"let the button go, {_to_go(sight.numbers)}", place=up, opening=skills.CLOSED)
@@ -163,14 +170,14 @@ class Memory(Task):
 
     def _light(self, world: World, goal: Goal, step: int) -> None:
         cue, color = int(goal.numbers[CUE]), DARK
+        number, since = divmod(step, 2 * FLASH_STEPS)
         if goal.numbers[IS_GO]:
             color = GO
         elif self._level == 1 and step < CUE_STEPS:
             color = COLORS[PADS[cue]]
-        elif (
-            self._level == 3 and step < 2 * FLASH_STEPS * (cue + 1) and step % (2 * FLASH_STEPS) < FLASH_STEPS
-        ):
+        elif self._level == 3 and number <= cue and since < FLASH_STEPS:
             color = COLORS["yellow"]
+            goal.numbers[FLASHES] = number + 1
         world.paint("lamp", color)
 
 

@@ -80,7 +80,8 @@ class LatentVLAConfig(PreTrainedConfig):
     memory_tokens: looks that a bank over the episode holds before it merges similar ones (0: no memory);
     memory_window: W, looks in a row that training sees at once, as many whole episodes as fit, at least its
     longest; `--batch_size` then counts windows. memory_decisions: at how many looks of a window training also
-    decides (0: all); the others are only remembered. memory: what is read at run time, see `MEMORIES`.
+    decides (0: all); the others are only remembered. memory_subgoals: whether what a look is remembered by
+    holds the sub-goal that was said at it, too. memory: what is read at run time, see `MEMORIES`.
 
     normalization_mapping: per kind (STATE, ENV, ACTION, VISUAL) one of MEAN_STD, MIN_MAX, QUANTILES (1 and
     99 %), QUANTILE10 (10 and 90 %), IDENTITY; kinds that are not named keep their default. relative_actions:
@@ -161,6 +162,7 @@ class LatentVLAConfig(PreTrainedConfig):
     memory_tokens: int = 0
     memory_window: int = 0
     memory_decisions: int = 0
+    memory_subgoals: bool = False
     memory: str = "kept"
 
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
@@ -253,18 +255,18 @@ class LatentVLAConfig(PreTrainedConfig):
             raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
 
     def _validate_memory(self) -> None:
-        if bool(self.memory_tokens) != bool(self.memory_window):
-            raise ValueError(
-                f"--policy.memory_tokens={self.memory_tokens} --policy.memory_window={self.memory_window}: "
-                "expected both or neither above 0"
-            )
-        if self.memory_decisions > self.memory_window:
-            raise ValueError(
-                f"--policy.memory_decisions={self.memory_decisions}: "
-                f"expected at most memory_window={self.memory_window}"
-            )
-        if self.memory != "kept" and not self.memory_tokens:
-            raise ValueError(f"--policy.memory={self.memory}: expected a policy with --policy.memory_tokens")
+        window, thinks = self.memory_window, self.memory_tokens and self.imagine_subgoals
+        words = "--policy.memory_tokens and --policy.imagine_subgoals=true as well"
+        checks = (
+            (bool(self.memory_tokens) == bool(window), OF_MEMORY[:2], "both or neither above 0"),
+            (self.memory_decisions <= window, OF_MEMORY[2:], f"at most memory_window={window}"),
+            (self.memory == "kept" or self.memory_tokens, ["memory"], "a policy with --policy.memory_tokens"),
+            (thinks or not self.memory_subgoals, ["memory_subgoals"], words),
+        )
+        for is_right, names, expected in checks:
+            if not is_right:
+                found = " ".join(f"--policy.{name}={getattr(self, name)}".lower() for name in names)
+                raise ValueError(f"{found}: expected {expected}")
 
     def _validate_subgoals(self) -> None:
         if self.imagine_subgoals and self.imagination == "none":

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from policies.latent_vla.backbone import Backbone, Context
 from policies.latent_vla.grounding import Grounding, Look
-from policies.latent_vla.subgoals import SUBGOAL, Subgoals, in_order, subgoal_accuracy, subgoal_loss
+from policies.latent_vla.subgoals import (
+    SUBGOAL,
+    Subgoals,
+    in_order,
+    subgoal_accuracy,
+    subgoal_loss,
+    told_subgoals,
+)
 from policies.latent_vla.trajectories import future_is_pad, is_exploration
 from policies.latent_vla.waypoint import waypoint_loss
 from world_models.transformer import masked_mse
@@ -123,6 +130,11 @@ class Imagination(nn.Module):
                 context = backbone.extend(context, [said + embedding, self.embed(scene) + embedding])
                 states = context.states[-1][:, -self.tokens :]
         return torch.stack(plan, dim=1), torch.stack(logits, dim=1)
+
+    def told(self, batch: dict[str, Tensor]) -> Tensor:
+        """The sub-goals that are pursued in a batch, (B, 1, D), as a plan would say them."""
+        assert self.subgoals is not None
+        return self.subgoals.read(told_subgoals(batch, is_exploration(batch), 1)[:, 0])
 
     def _choose(self, logits: Tensor, told: Tensor | None, step: int) -> Tensor:
         """Indices (B,) of the sub-goals to go on from: those told, the likeliest where that is -1."""

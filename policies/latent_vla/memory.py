@@ -2,8 +2,9 @@
 
 After MemoryVLA (arXiv 2508.19236): the scene retrieves from the bank by cross-attention, a learned gate fuses
 what was retrieved into it, and a full bank makes room by merging the two neighbours that are most alike.
-What is written is a summary of the scene itself, never of what was read: so a window of looks is
-summarised and read all at once in training, and only the cheap writes go look by look.
+What is written is a summary of the scene itself, and where that is asked for of the sub-goal that was said at
+it, never of what was read: so a window of looks, whose sub-goals are told, is summarised and read all at once
+in training, and only the cheap writes go look by look.
 
 The bank is a value; functions return a new one. Nothing waits for the device, nothing branches on a tensor.
 
@@ -129,8 +130,9 @@ class EpisodeMemory(nn.Module):
         self.gate = nn.Linear(2 * dim, dim)
         nn.init.constant_(self.gate.bias, CLOSED)
 
-    def summarise(self, scene: Tensor) -> Tensor:
-        """What to remember of scenes (B, S, D): (B, D)."""
+    def summarise(self, scene: Tensor, said: Tensor | None = None) -> Tensor:
+        """What to remember of scenes (B, S, D), and of what was said at them (B, 1, D): (B, D)."""
+        scene = scene if said is None else torch.cat([scene, said.to(scene)], dim=1)
         query = split_heads(self.summary_query.expand(scene.shape[0], -1, -1), self.heads)
         keys, values = (
             split_heads(part, self.heads) for part in self.summary_keys_values(self.norm(scene)).chunk(2, -1)
@@ -157,16 +159,17 @@ class EpisodeMemory(nn.Module):
             return scene
         return self.read(scene, bank.swapped() if way == "swapped" else bank)
 
-    def keep(self, scene: Tensor, bank: Bank | None) -> Bank:
-        """The bank with a look at scenes (B, S, D) that was just decided upon."""
+    def keep(self, scene: Tensor, bank: Bank | None, said: Tensor | None = None) -> Bank:
+        """The bank with a look at scenes (B, S, D) that was just decided upon; said: as for `summarise`."""
         if bank is None:
             bank = empty_bank(len(scene), self.capacity, self.dim, scene.device)
-        return write(bank, self.summarise(scene))
+        return write(bank, self.summarise(scene, said))
 
-    def unroll(self, scenes: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def unroll(self, scenes: Tensor, batch: dict[str, Tensor], said: Tensor | None = None) -> Tensor:
         """Scenes (B * W, S, D) of consecutive looks, each fused with what its episode showed before it.
 
-        Raises ValueError for a batch without `IS_FIRST`, or not of whole windows.
+        said: (B * W, 1, D), what was said at each, to be remembered as well. Raises ValueError for a batch
+        without `IS_FIRST`, or not of whole windows.
         """
         if IS_FIRST not in batch:
             raise ValueError(
@@ -175,7 +178,7 @@ class EpisodeMemory(nn.Module):
             )
         if len(scenes) % self.window:
             raise ValueError(f"{len(scenes)} looks: expected a multiple of memory_window={self.window}")
-        tokens = self.summarise(scenes).unflatten(0, (-1, self.window))
+        tokens = self.summarise(scenes, said).unflatten(0, (-1, self.window))
         is_first = batch[IS_FIRST].bool().unflatten(0, (-1, self.window))
         bank = empty_bank(len(tokens), self.capacity, self.dim, scenes.device)
         before: list[Bank] = []

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.continuation import Prefix, left_over
-from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.grounding import FEATURES, Look
 from policies.latent_vla.guidance import guide
 from policies.latent_vla.imagination import Thought
@@ -30,6 +29,7 @@ from policies.latent_vla.interventions import Calibration, Imagined, draw_of, re
 from policies.latent_vla.memory import IS_FIRST, rows_of
 from policies.latent_vla.parts import (
     MAKERS,
+    foresight_part,
     guidance_part,
     head_part,
     imagination_part,
@@ -72,9 +72,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.imagination = imagination_part(config, parts, dataset_stats)
         self.calibration: Calibration | None = None
         """What `config.intervention` takes plans and instructions from; not saved."""
-        self.foresight: Foresight | None = None
-        if config.world_model:
-            self.foresight = Foresight(config, dataset_stats or {}, goal_dim=self.backbone.width)
+        self.foresight = foresight_part(config, parts, dataset_stats)
         self.memory = memory_part(config)
         self.reset()
 
@@ -98,7 +96,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
         history = self.config.n_obs_steps
         scene = self._scene(latents[:, :history], state[:, :history])
         if self.memory is not None:
-            scene = self.memory.unroll(scene, batch)
+            tell = self.imagination.told if self.imagination and self.config.memory_subgoals else None
+            scene = self.memory.unroll(scene, batch, tell and tell(batch))
             rows = self.memory.decisions(batch)
             scene, latents, state, batch = scene[rows], latents[rows], state[rows], rows_of(batch, rows)
         instruction, present = self._read(batch), state[:, history - 1]
@@ -132,8 +131,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         context, sight = self.backbone.extend(informed, [scene[rest]]), self._looking(batch, rest)
         plan, logits = self.imagination.think(self.backbone, context, told, sight)
         readout = self._readout(explores)
-        after = self._read_plan(informed, scene[rest], plan, readout[rest])
-        loss = self._action_loss(after, batch, rest)
+        loss = self._action_loss(self._read_plan(informed, scene[rest], plan, readout[rest]), batch, rest)
         metrics = {"imagine_action_loss": loss.detach()}
         if half:
             at_once = self.backbone.extend(instruction.rows(first), [scene[first], readout[first]])
@@ -191,15 +189,17 @@ class LatentVLAPolicy(PreTrainedPolicy):
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
         if prefix is not None:
             prefix = Prefix(subtract_anchor(prefix.actions, batch), prefix.weights)
+        said = None
         if self.config.mode == "plan":
             chunk = self._plan(batch, latents, state, noise, prefix)
         else:
-            states = self._think(batch, latents, state, noise).states
-            chunk = add_anchor(self.head.sample(states, noise * self.config.temperature, prefix), batch)
+            all_read, said = self._think(batch, latents, state, noise)
+            noise = noise * self.config.temperature
+            chunk = add_anchor(self.head.sample(all_read.states, noise, prefix), batch)
         if self.config.save_predicted_video:
             self._expected = self._expect(batch, latents, state, chunk)
         if self.memory is not None:
-            bank = self.memory.keep(self._scene(latents, state), self.recollection.bank)
+            bank = self.memory.keep(self._scene(latents, state), self.recollection.bank, said)
             self.recollection = replace(self.recollection, bank=bank)
         return chunk
 
@@ -271,16 +271,19 @@ class LatentVLAPolicy(PreTrainedPolicy):
         imagined = Imagined(plan=plan, tokens=words, mask=mask, draw=draw_of(noise), imagine=imagine)
         return replace_plan(self.config.intervention, imagined, self.calibration)
 
-    def _think(self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor) -> Context:
-        """All that the action head reads, in the present mode."""
+    def _think(
+        self, batch: dict[str, Tensor], latents: Tensor, state: Tensor, noise: Tensor
+    ) -> tuple[Context, Tensor | None]:
+        """All that the action head reads, in the present mode, and what of it is to be remembered, if any."""
         instruction, scene = self._read(batch), self._recall(latents, state)
         readout = self._readout(latents.new_zeros(latents.shape[0], dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
-            return self.backbone.extend(instruction, [scene, readout])
+            return self.backbone.extend(instruction, [scene, readout]), None
         context = self.backbone.extend(instruction, [scene])
         plan = self.imagination.imagine(self.backbone, context, self._looking(batch))
         plan = self._intervened(plan, batch, scene, noise)
-        return self._read_plan(instruction, scene, plan, readout)
+        said = plan[:, 0, -1:] if self.config.memory_subgoals else None
+        return self._read_plan(instruction, scene, plan, readout), said
 
     @torch.no_grad()
     def propose(self, batch: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -373,11 +376,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
 
     def _scene(self, latents: Tensor, state: Tensor) -> Tensor:
         """Latents and proprioception of every step of the history as one block (B, T * (K + 1), D)."""
-        scene = (
-            torch.cat([latents, self.embed_state(state, latents).unsqueeze(2)], dim=2)
-            + self.history_embedding
-        )
-        return scene.flatten(1, 2)
+        tokens = [latents, self.embed_state(state, latents).unsqueeze(2)]
+        return (torch.cat(tokens, dim=2) + self.history_embedding).flatten(1, 2)
 
     def _recall(self, latents: Tensor, state: Tensor) -> Tensor:
         """The scene, fused with what the policy remembers of the episode."""

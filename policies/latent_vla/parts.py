@@ -11,6 +11,7 @@ from torch import nn
 from policies.latent_vla.action_head import ActionHead, ActionTransformer, make_action_head
 from policies.latent_vla.backbone import Backbone, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
+from policies.latent_vla.foresight import Foresight
 from policies.latent_vla.grounding import Grounding
 from policies.latent_vla.guidance import Guidance
 from policies.latent_vla.imagination import Imagination
@@ -168,6 +169,13 @@ def _waypoint(config: LatentVLAConfig, statistics: Any) -> Waypoint | None:
     return Waypoint(
         tokens=config.num_latents, dim=config.dim, scale=scale, weight=config.waypoint_loss_weight
     )
+
+
+def foresight_part(config: LatentVLAConfig, parts: Parts, statistics: Any) -> Foresight | None:
+    """The world model, None where there is none; statistics: as for `imagination_part`."""
+    if not config.world_model:
+        return None
+    return Foresight(config, statistics or {}, goal_dim=parts.backbone.width)
 
 
 def memory_part(config: LatentVLAConfig) -> EpisodeMemory | None:

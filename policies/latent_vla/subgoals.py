@@ -49,8 +49,8 @@ class Subgoals(nn.Module):
         return F.linear(self.norm(states.float()).mean(1), self.words)
 
     def read(self, subgoals: Tensor) -> Tensor:
-        """One token (B, 1, D) for the sub-goals with indices (B,)."""
-        return self.meanings[subgoals].unsqueeze(1)
+        """One token (B, 1, D) for the sub-goals with indices (B,), zeros where that is -1."""
+        return (self.meanings[subgoals] * (subgoals >= 0)[:, None]).unsqueeze(1)
 
 
 def subgoal_loss(logits: Tensor, told: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def test_history_at_run_time_equals_the_training_window(make_policy, make_batch)
         look = {**window, **{key: window[key][:, step] for key in observed}}
         chunk = policy.predict_action_chunk(look, noise=noise)
     latents, state = policy._observe(window)
-    expected = policy.head.sample(policy._think(window, latents, state, noise).states, noise)
+    expected = policy.head.sample(policy._think(window, latents, state, noise)[0].states, noise)
     assert torch.allclose(chunk, expected, atol=1e-5)
 
 

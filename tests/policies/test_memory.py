@@ -17,6 +17,7 @@ from policies.latent_vla.memory import (
     write,
 )
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from policies.latent_vla.subgoals import SUBGOAL
 
 WINDOW = 3
 EPISODES = 8
@@ -227,6 +228,66 @@ def test_what_is_not_decided_is_still_remembered(make_remembering: Callable, mak
     assert not torch.equal(policy(batch | {IS_DECIDED: is_decided, "observation.state": state})[0], loss)
     policy(batch | {IS_DECIDED: is_decided})[0].backward()
     assert policy.memory.summary_query.grad.abs().max() > 0
+
+
+SAYING = {
+    "mode": "imagine",
+    "imagination": "inert",
+    "imagine_subgoals": True,
+    "imagined_steps": 1,
+    "reactive_half": False,
+    "subgoal_loss_weight": 0.0,
+    "subgoals": ["wait", "go left", "go right"],
+}
+
+
+@pytest.fixture
+def make_saying(make_remembering: Callable) -> Callable[..., LatentVLAPolicy]:
+    """Builds a remembering policy whose plans say sub-goals, other ones in other scenes."""
+
+    def make(**overrides) -> LatentVLAPolicy:
+        policy = make_remembering(**{**SAYING, "memory_subgoals": True, **overrides})
+        for weight in (policy.imagination.subgoals.words, policy.imagination.subgoals.meanings):
+            torch.nn.init.normal_(weight)
+        return policy.eval()
+
+    return make
+
+
+def test_what_is_said_in_turn_is_remembered_as_what_is_told(
+    make_saying: Callable, make_episodes: Callable
+) -> None:
+    """Told what it would have said by itself, the training unroll decides as looks in turn do."""
+    policy, batch = make_saying(), make_episodes(0)
+    noise, said, chunks = torch.zeros(EPISODES, 4, 4), [], []
+    for look in range(WINDOW):
+        here = look_at(batch, look)
+        said.append([SAYING["subgoals"].index(step[0]) for step in policy.imagine_subgoals(here)])
+        chunks.append(policy.predict_action_chunk(here, noise=noise))
+    told = torch.tensor(said).T.flatten()
+    assert len(told.unique()) > 1
+    everywhere = {**batch, "action_is_pad": torch.zeros_like(batch["action_is_pad"])}
+    expected = (torch.stack(chunks, 1) - batch["action"].unflatten(0, (-1, WINDOW))).abs().mean()
+    assert policy(everywhere | {SUBGOAL: told[:, None]})[0].item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_words_of_an_earlier_look_count_where_they_are_remembered(
+    make_saying: Callable, make_episodes: Callable, remembers: bool
+) -> None:
+    policy, batch = make_saying(memory_subgoals=remembers, memory_decisions=1), make_episodes(0)
+    batch["action_is_pad"] = torch.zeros_like(batch["action_is_pad"])
+    batch[IS_DECIDED] = torch.arange(WINDOW).repeat(EPISODES) == 1
+    told = torch.zeros(len(batch[IS_FIRST]), 1, dtype=torch.long)
+    other = told.clone()
+    other[::WINDOW] = 2
+    losses = [policy(batch | {SUBGOAL: words})[0] for words in (told, other)]
+    assert torch.equal(*losses) != remembers
+
+
+def test_words_are_remembered_only_where_they_are_said(make_remembering: Callable) -> None:
+    with pytest.raises(ValueError, match=r"--policy\.memory_subgoals=true: expected --policy\.memory_tokens"):
+        make_remembering(memory_subgoals=True)
 
 
 def test_reset_forgets_the_episode(make_remembering: Callable, make_episodes: Callable) -> None:

@@ -70,6 +70,8 @@ def test_a_cup_is_called_by_where_it_stands() -> None:
         rank = int(np.argsort(np.argsort(places))[int(env._goal.numbers[CUE])])
         side = ("right", "middle", "left")[rank]
         assert expert.stage(env.privileged_state()) == f"touch the {side} cup"
+        env._goal.numbers[IS_GO] = 0.0
+        assert expert.stage(env.privileged_state()) == f"wait to touch the {side} cup"
 
 
 def test_the_words_count_the_presses_down() -> None:
@@ -78,13 +80,15 @@ def test_the_words_count_the_presses_down() -> None:
     seed = next(seed for seed in range(30) if env.restart(seed=seed) and env._goal.numbers[CUE] == 1)
     env.restart(seed=seed)
     expert.reset()
-    said, is_over = ["watch the lamp and wait"], False
+    said, is_over = [""], False
     while not is_over:
         words = expert.stage(env.privileged_state())
         said += [words] * (words != said[-1])
         _, terminated, truncated, _ = env.advance(expert.act(env.privileged_state()))
         is_over = terminated or truncated
     assert said[1:] == [
+        "watch the lamp, 1 so far",
+        "watch the lamp, 2 so far",
         "press the yellow button, 2 to go",
         "let the button go, 1 to go",
         "press the yellow button, 1 to go",
