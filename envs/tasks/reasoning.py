@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs import skills
-from envs.tabletop import World, scatter
+from envs.tabletop import HIGH, LOW, World, scatter
 from envs.tasks.task import Goal, Move, Sight, Task, Verdict
 from envs.things import COLORS, FLAT, Thing
 
 HUES = ("red", "green", "blue", "yellow")
-SHAPES = ("cube", "cylinder", "cross")
 RELATIONS = {
     "left of": (0.0, 0.048),
     "right of": (0.0, -0.048),
@@ -29,8 +28,8 @@ TOUCHED = 0.03
 MOVED, ON = 0.035, 0.025
 """Metres from where a thing stood, from which on it has been moved; and from a plate's middle, within which
 it is on the plate."""
-PLACING_LOW, PLACING_HIGH = (0.19, -0.07), (0.28, 0.07)
-"""Where things are placed to be put on plates, which lie on both sides of it."""
+PLACING_LOW, PLACING_HIGH, PLACING_APART = (0.19, -0.07), (0.28, 0.07), 0.066
+"""Where things are placed to be put on plates, which lie on both sides, and how far apart, in metres."""
 AWAY = 0.03
 """The gripper has let go of a thing that is so far from the point between its jaws."""
 
@@ -47,20 +46,30 @@ class Question:
     first: int
     second: int
 
-    def is_held_out(self) -> bool:
-        """Whether the combination is kept from learning; each of its words occurs in others."""
-        return (self.first + self.second) % 4 == 0
+
+def is_held_out(first: int, second: int) -> bool:
+    """Whether the combination of two words is kept from learning; each of them occurs in others."""
+    return (first + second) % 4 == 0
 
 
-def _draw(generator: np.random.Generator, forms: int, first: int, second: int, held_out: bool) -> Question:
-    """Draw one of the split's combinations, all alike."""
+def _draw(
+    generator: np.random.Generator,
+    forms: int,
+    first: int,
+    second: int,
+    held_out: bool,
+    *,
+    may_repeat: bool = True,
+) -> Question:
+    """Draw one of the split's combinations, all alike; may_repeat: whether both words may be the same."""
     while True:
         question = Question(
             form=int(generator.integers(forms)),
             first=int(generator.integers(first)),
             second=int(generator.integers(second)),
         )
-        if question.is_held_out() == held_out:
+        is_of_split = is_held_out(question.first, question.second) == held_out
+        if is_of_split and (may_repeat or question.first != question.second):
             return question
 
 
@@ -138,115 +147,181 @@ class Relations(Task):
         return sight.with_numbers(np.array([generator.integers(4), *sight.numbers[1:]], np.float64))
 
 
-class Negation(Task):
-    """Touch the thing of a shape that is not of a color, or of a color but not of a shape.
+CUBES = ("first cube", "second cube", "third cube", "fourth cube")
+SIDES = ("right", "left")
+APART, BEHIND = 0.06, 0.02
+"""Metres between any two cubes, and along y between any cube and the next one to its side."""
 
-    Four things stand anywhere: two colors times two shapes. The one that is touched first counts.
+
+@dataclass(frozen=True, kw_only=True)
+class Puzzle:
+    """Which of four cubes is meant.
+
+    text: as a part of a sentence; hues: (4,) numbers of the cubes' colors; answer: the number of the cube
+    that is meant, the only one of its color; word: the last of the colors that make up the question.
     """
 
-    things = tuple(
-        Thing(name=f"{which} {shape}", shape=shape, size=SIZE, is_fixed=True)
-        for shape in SHAPES
-        for which in ("this", "other")
+    text: str
+    hues: tuple[int, ...]
+    answer: int
+    word: int
+
+
+def _negation(generator: np.random.Generator, held_out: bool, places: np.ndarray) -> Puzzle:
+    """The cube that is of neither color; of one of these there are two."""
+    question = _draw(generator, 2, len(HUES), len(HUES), held_out, may_repeat=False)
+    this, that = question.first, question.second
+    meant = int(generator.choice([hue for hue in range(len(HUES)) if hue not in (this, that)]))
+    hues = tuple(
+        int(hue) for hue in generator.permutation([meant, this, that, generator.choice([this, that])])
     )
+    text = ("the cube that is neither {} nor {}", "the cube that is not {}, and not {} either")[question.form]
+    return Puzzle(
+        text=text.format(HUES[this], HUES[that]), hues=hues, answer=hues.index(meant), word=question.second
+    )
+
+
+def _order(generator: np.random.Generator, held_out: bool, places: np.ndarray) -> Puzzle:
+    """The next cube to a side of the one of a color."""
+    question = _draw(generator, 2, len(SIDES), len(HUES), held_out)
+    from_right = [int(cube) for cube in np.argsort(places[:, 1])]
+    rank = int(generator.integers(3)) + (question.first == SIDES.index("right"))
+    named, answer = from_right[rank], from_right[rank + (-1, 1)[question.first]]
+    hues = [int(hue) for hue in generator.permutation(len(HUES))]
+    other = hues.index(question.second)
+    hues[named], hues[other] = hues[other], hues[named]
+    text = ("the next cube to the {} of the {} one", "what comes next on the {} of the {} cube")[
+        question.form
+    ]
+    return Puzzle(
+        text=text.format(SIDES[question.first], HUES[question.second]),
+        hues=tuple(hues),
+        answer=answer,
+        word=question.second,
+    )
+
+
+def _count(generator: np.random.Generator, held_out: bool, places: np.ndarray) -> Puzzle:
+    """The cube of one color if there are two of another, the cube of a third color if there are not."""
+    question = _draw(generator, 2, len(HUES), len(HUES), held_out, may_repeat=False)
+    counted, then = question.first, question.second
+    otherwise, fourth = generator.permutation([hue for hue in range(len(HUES)) if hue not in (counted, then)])
+    are_two = bool(generator.integers(2))
+    seen = [counted, then, otherwise, counted if are_two else fourth]
+    hues = tuple(int(hue) for hue in generator.permutation(seen))
+    text = (
+        "the {1} cube if there are two {0} ones, else the {2} one",
+        "the {2} cube unless there are two {0} ones, then the {1} one",
+    )[question.form]
+    return Puzzle(
+        text=text.format(HUES[counted], HUES[then], HUES[int(otherwise)]),
+        hues=hues,
+        answer=hues.index(then if are_two else int(otherwise)),
+        word=then,
+    )
+
+
+PUZZLES = (_negation, _order, _count)
+
+
+def _puzzle(
+    world: World,
+    generator: np.random.Generator,
+    held_out: bool,
+    low: tuple[float, float],
+    high: tuple[float, float],
+    apart: float,
+) -> tuple[Puzzle, np.ndarray]:
+    """Set up four cubes somewhere between low and high, and ask for one: the puzzle and places (4, 2)."""
+    places = scatter(generator, len(CUBES), apart, low, high)
+    while np.diff(np.sort(places[:, 1])).min() < BEHIND:
+        places = scatter(generator, len(CUBES), apart, low, high)
+    puzzle = PUZZLES[int(generator.integers(len(PUZZLES)))](generator, held_out, places)
+    for name, hue, place in zip(CUBES, puzzle.hues, places, strict=True):
+        world.paint(name, COLORS[HUES[hue]])
+        world.place(name, (*place, SIZE), generator.uniform(-np.pi / 4, np.pi / 4))
+    return puzzle, places
+
+
+class Choosing(Task):
+    """Touch one of four cubes: by negation, by order or by counting.
+
+    The one that is touched first counts.
+    """
+
+    things = tuple(Thing(name=name, shape="cube", size=SIZE, is_fixed=True) for name in CUBES)
     goal_size = PLACES
     steps = 150
 
     def __init__(self, *, held_out: bool) -> None:
-        """held_out: whether combinations of shape and color are those kept from learning."""
+        """held_out: whether combinations of a question's words are those kept from learning."""
         self._held_out = held_out
 
     def begin(self, world: World, generator: np.random.Generator) -> Goal:
-        """Ask, then arrange."""
-        question = _draw(generator, 4, len(SHAPES), len(HUES), self._held_out)
-        shape, hue = question.first, question.second
-        other_shape, other_hue = _other(generator, len(SHAPES), shape), _other(generator, len(HUES), hue)
-        for name in self.names:
-            world.hide(name)
-        places = iter(scatter(generator, 4, 0.06))
-        for kind in (shape, other_shape):
-            for which, color in (("this", hue), ("other", other_hue)):
-                name = f"{which} {SHAPES[kind]}"
-                world.paint(name, COLORS[HUES[color]])
-                world.place(name, (*next(places), SIZE), generator.uniform(-np.pi / 4, np.pi / 4))
-        is_color = question.form < 2
-        answer = f"other {SHAPES[shape]}" if is_color else f"this {SHAPES[other_shape]}"
-        form = (
-            "touch the {0} that is not {1}",
-            "touch the {0}, but not the {1} one",
-            "touch the {1} thing that is not a {0}",
-            "touch what is {1} and no {0}",
-        )[question.form]
-        named = (shape, other_hue) if is_color else (other_shape, hue)
-        numbers = np.array([self.names.index(answer), 0.0, *named], np.float64)
-        return Goal(instruction=form.format(SHAPES[shape], HUES[hue]), numbers=numbers)
+        """Arrange, then ask."""
+        puzzle, _ = _puzzle(world, generator, self._held_out, LOW, HIGH, APART)
+        form = ("touch {}", "bring the gripper to {}")[int(generator.integers(2))]
+        numbers = np.array([puzzle.answer, 0, puzzle.hues[puzzle.answer], 0], np.float64)
+        return Goal(instruction=form.format(puzzle.text), numbers=numbers)
 
     def judge(self, world: World, goal: Goal, step: int) -> Verdict:
         """What is touched first counts."""
         return _judge_touch(world, self.names, self.names[int(goal.numbers[ANSWER])])
 
     def rewards(self, world: World, goal: Goal) -> dict[str, float]:
-        """How near the gripper is to the thing that is meant."""
+        """How near the gripper is to the cube that is meant."""
         return _closeness(world, self.names[int(goal.numbers[ANSWER])])
 
     def next_move(self, sight: Sight) -> Move:
-        """Down on the thing that is meant."""
-        shape, hue = SHAPES[int(sight.numbers[FIRST])], HUES[int(sight.numbers[SECOND])]
-        name = self.names[int(sight.numbers[ANSWER])]
-        return skills.touch(sight, name, f"touch the {hue} {shape}", height=0.018)
+        """Down on the cube that is meant."""
+        name, hue = self.names[int(sight.numbers[ANSWER])], HUES[int(sight.numbers[FIRST])]
+        return skills.touch(sight, name, f"touch the {hue} cube", height=0.018)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
-        """The instruction is not heard: any thing in sight."""
-        seen = [index for index, name in enumerate(self.names) if sight.place(name)[2] > 0.0]
-        return sight.with_numbers(np.array([generator.choice(seen), *sight.numbers[1:]], np.float64))
+        """The instruction is not heard: any cube."""
+        return sight.with_numbers(np.array([generator.integers(4), *sight.numbers[1:]], np.float64))
 
 
 class Placing(Task):
-    """Put the thing of a shape that is not of a color on the plate of a color.
+    """Put one of four cubes, by negation, order or counting, on the plate of a color.
 
-    Two cubes and two cylinders of two colors, two plates. A wrong thing that is moved, or the right one let
-    go on the wrong plate, ends the episode.
+    A wrong cube that is moved, or the right one let go on the wrong plate, ends the episode.
     """
 
-    movable = ("this cube", "other cube", "this cylinder", "other cylinder")
     plates = ("this plate", "other plate")
     things = (
-        *(Thing(name=name, shape=name.split()[1], size=SIZE) for name in movable),
+        *(Thing(name=name, shape="cube", size=SIZE) for name in CUBES),
         *(Thing(name=name, shape="plate", size=PLATE, is_fixed=True, is_solid=False) for name in plates),
     )
-    goal_size = PLACES + 8
+    goal_size = PLACES + 2 * len(CUBES)
     steps = 300
 
     def __init__(self, *, held_out: bool) -> None:
-        """held_out: whether combinations of thing's and plate's colors are those kept from learning."""
+        """held_out: whether combinations of a question's color and the plate's are kept from learning."""
         self._held_out = held_out
 
     def begin(self, world: World, generator: np.random.Generator) -> Goal:
-        """Ask, then arrange."""
-        question = _draw(generator, 4, len(HUES), len(HUES), self._held_out)
-        hue, plate = question.first, question.second
-        other_hue, other_plate = _other(generator, len(HUES), hue), _other(generator, len(HUES), plate)
-        kind = ("cube", "cylinder")[question.form % 2]
-        places = scatter(generator, 4, 0.066, PLACING_LOW, PLACING_HIGH)
-        for name, place in zip(self.movable, places, strict=True):
-            world.paint(name, COLORS[HUES[hue if name.startswith("this") else other_hue]])
-            world.place(name, (*place, SIZE), generator.uniform(-np.pi / 4, np.pi / 4))
+        """Arrange, then ask."""
+        puzzle, places = _puzzle(world, generator, False, PLACING_LOW, PLACING_HIGH, PLACING_APART)
+        plate = next(
+            int(hue)
+            for hue in generator.permutation(len(HUES))
+            if is_held_out(puzzle.word, int(hue)) == self._held_out
+        )
         side = generator.choice((-1.0, 1.0))
-        for name, color, sign in zip(self.plates, (plate, other_plate), (side, -side), strict=True):
+        other = _other(generator, len(HUES), plate)
+        for name, color, sign in zip(self.plates, (plate, other), (side, -side), strict=True):
             world.paint(name, COLORS[HUES[color]])
             world.place(name, (generator.uniform(0.19, 0.25), sign * 0.115, FLAT))
-        form = (
-            "put the {0} that is not {1} on the {2} plate",
-            "on the {2} plate goes the {0}, but not the {1} one",
-        )[question.form // 2]
-        numbers = np.array([self.movable.index(f"other {kind}"), 0.0, other_hue, plate, *places.ravel()])
-        return Goal(instruction=form.format(kind, HUES[hue], HUES[plate]), numbers=numbers)
+        form = ("on the {0} plate goes {1}", "the {0} plate is for {1}")[int(generator.integers(2))]
+        numbers = np.array([puzzle.answer, 0, puzzle.hues[puzzle.answer], plate, *places.ravel()], np.float64)
+        return Goal(instruction=form.format(HUES[plate], puzzle.text), numbers=numbers)
 
     def judge(self, world: World, goal: Goal, step: int) -> Verdict:
-        """The right thing lies on the right plate, no other one has been moved."""
+        """The right cube lies on the right plate, no other one has been moved."""
         starts = goal.numbers[PLACES:].reshape(-1, 2)
         answer = int(goal.numbers[ANSWER])
-        here = np.array([world.position(name) for name in self.movable])
+        here = np.array([world.position(name) for name in CUBES])
         moved = np.linalg.norm(here[:, :2] - starts, axis=1) > MOVED
         if np.any(np.delete(moved, answer)):
             return Verdict.FAILURE
@@ -259,8 +334,8 @@ class Placing(Task):
         return Verdict.RUNNING
 
     def rewards(self, world: World, goal: Goal) -> dict[str, float]:
-        """How near the gripper is to the thing that is meant, and that to its plate."""
-        name = self.movable[int(goal.numbers[ANSWER])]
+        """How near the gripper is to the cube that is meant, and that to its plate."""
+        name = CUBES[int(goal.numbers[ANSWER])]
         way = world.position(name) - world.position(self.plates[int(goal.numbers[WHERE])])
         nearness = _closeness(world, name)["closeness"]
         return {
@@ -270,22 +345,22 @@ class Placing(Task):
 
     def next_move(self, sight: Sight) -> Move:
         """Pick it up and put it there."""
-        name = self.movable[int(sight.numbers[ANSWER])]
+        name = CUBES[int(sight.numbers[ANSWER])]
         hue, plate = HUES[int(sight.numbers[FIRST])], HUES[int(sight.numbers[SECOND])]
         place = skills.above(sight.place(self.plates[int(sight.numbers[WHERE])]), SIZE)
-        return skills.put(sight, name, place, f"the {hue} {name.split()[1]}", f"the {plate} plate")
+        return skills.put(sight, name, place, f"the {hue} cube", f"the {plate} plate")
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
-        """The instruction is not heard: any thing, either plate."""
+        """The instruction is not heard: any cube, either plate."""
         guess = (generator.integers(4), generator.integers(2))
         return sight.with_numbers(np.array([*guess, *sight.numbers[2:]], np.float64))
 
 
-KINDS = {1: Relations, 2: Negation, 3: Placing}
+KINDS = {1: Relations, 2: Choosing, 3: Placing}
 
 
 def reasoning(level: int, held_out: bool) -> Task:
-    """Return the task of a level: relations, negation, and both what and where with a thing to be placed.
+    """Return the task of a level: relations; negation, order and counting; these, and a cube to be placed.
 
     held_out: combinations of known words that are not among those to learn from.
     """

@@ -4,7 +4,8 @@ import pytest
 from embodied.evaluation.necessity import outcomes
 from envs.skills import above
 from envs.so101 import SO101Env
-from envs.tasks.reasoning import ANSWER, HUES, RELATIONS, SHAPES, WHERE
+from envs.tasks.reasoning import ANSWER, CUBES, FIRST, HUES, RELATIONS, WHERE
+from envs.things import COLORS
 
 LEVELS = (1, 2, 3)
 EPISODES = 30
@@ -40,21 +41,34 @@ def test_the_relation_is_the_robots_own() -> None:
     assert RELATIONS["behind"][0] > 0
 
 
-def test_what_is_meant_is_all_that_the_words_leave() -> None:
-    env = SO101Env("reasoning-2")
-    for seed in range(60):
+def meant_by(words: list[str], hues: list[str], from_right: list[str]) -> str:
+    """The color that a sentence leaves, read word by word. from_right: the cubes' colors in their order."""
+    named = [word for word in words if word in HUES]
+    if "if" in words:
+        then, counted, otherwise = named
+        return then if hues.count(counted) == 2 else otherwise
+    if "unless" in words:
+        otherwise, counted, then = named
+        return then if hues.count(counted) == 2 else otherwise
+    if "next" in words:
+        return from_right[from_right.index(named[0]) + (1 if "left" in words else -1)]
+    return next(hue for hue in hues if hue not in named)
+
+
+@pytest.mark.parametrize("task", ["reasoning-2", "reasoning-2-held-out", "reasoning-3"])
+def test_what_is_meant_is_all_that_the_words_leave(task: str) -> None:
+    env = SO101Env(task)
+    for seed in range(90):
         env.restart(seed=seed)
-        world, words = env._running(), env.task_description.replace(",", "").split()
-        shape, hue = (next(word for word in words if word in known) for known in (SHAPES, HUES))
-        seen = [name for name in world.names if world.position(name)[2] > 0]
-        assert len(seen) == 4
-        this_hue = {name: name.startswith("this") for name in seen}
-        is_shape = {name: name.endswith(shape) for name in seen}
-        if words[2] == shape:
-            meant = [name for name in seen if is_shape[name] and not this_hue[name]]
-        else:
-            meant = [name for name in seen if this_hue[name] and not is_shape[name]]
-        assert meant == [world.names[int(env._goal.numbers[ANSWER])]], (words, hue)
+        world, text = env._running(), env.task_description
+        words = text.replace(",", "").split("plate", 1)[-1].split()
+        colors = [world.model.geom_rgba[world.model.body(name).geomadr[0], :3] for name in CUBES]
+        hues = [next(hue for hue in HUES if np.allclose(COLORS[hue], color)) for color in colors]
+        order = np.argsort([world.position(name)[1] for name in CUBES])
+        hue = meant_by(words, hues, [hues[cube] for cube in order])
+        assert hues.count(hue) == 1
+        assert hues.index(hue) == env._goal.numbers[ANSWER], text
+        assert HUES[int(env._goal.numbers[FIRST])] == hue
 
 
 @pytest.mark.parametrize("level", LEVELS)
