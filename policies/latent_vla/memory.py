@@ -32,7 +32,7 @@ MEMORIES = ("kept", "wiped", "swapped")
 episode of the batch."""
 
 LONGEST = 100
-"""Looks over which the slowest wave of the time embedding makes a quarter turn."""
+"""Looks over which the slowest wave of the embedding of ages makes a quarter turn."""
 
 CLOSED = -1.0
 """Initial bias of the gate: a scene starts out as mostly itself."""
@@ -124,7 +124,7 @@ class EpisodeMemory(nn.Module):
         self.summary_keys_values = nn.Linear(dim, 2 * dim)
         self.summary_out = nn.Linear(dim, dim)
         self.query = nn.Linear(dim, dim)
-        self.time = nn.Linear(dim, dim)
+        self.age = nn.Linear(dim, dim)
         self.keys_values = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
         self.gate = nn.Linear(2 * dim, dim)
@@ -146,7 +146,8 @@ class EpisodeMemory(nn.Module):
                 f"a memory of {len(bank.count)} episodes: expected as many scenes, found {len(scene)}; "
                 "reset() forgets it"
             )
-        entries = bank.tokens + self.time(self._embed(bank.times))
+        # How long ago, so that the last look and what was said at it are found at once, however late it is.
+        entries = bank.tokens + self.age(self._embed(bank.looks[:, None] - bank.times))
         query = split_heads(self.query(self.norm(scene)), self.heads)
         keys, values = (split_heads(part, self.heads) for part in self.keys_values(entries).chunk(2, -1))
         retrieved = self.out(merge_heads(attention(query, keys, values, hidden=~bank.valid)))
@@ -194,9 +195,9 @@ class EpisodeMemory(nn.Module):
         count = len(batch[IS_DECIDED]) // self.window * self.decided
         return batch[IS_DECIDED].int().topk(count).indices.sort().values
 
-    def _embed(self, times: Tensor) -> Tensor:
-        """Looks since the episode's start (B, M) as waves (B, M, D)."""
-        return sinusoidal_embedding(times.flatten() / LONGEST, self.dim).unflatten(0, times.shape)
+    def _embed(self, ages: Tensor) -> Tensor:
+        """Ages in looks (B, M) as waves (B, M, D)."""
+        return sinusoidal_embedding(ages.flatten() / LONGEST, self.dim).unflatten(0, ages.shape)
 
 
 def rows_of(batch: dict[str, Tensor], rows: Tensor | slice) -> dict[str, Tensor]:

@@ -80,6 +80,16 @@ def test_empty_places_of_the_bank_say_nothing() -> None:
     assert torch.equal(memory.read(scene, bank), memory.read(scene, noisy))
 
 
+def test_entries_are_read_by_how_long_ago_they_were_written() -> None:
+    """The same two looks, as the first of an episode and as the last of a longer one whose others are gone."""
+    memory, scene = EpisodeMemory(capacity=4, window=2, dim=8, heads=2), torch.randn(1, 5, 8)
+    bank = write(write(empty_bank(1, 4, 8, CPU), torch.randn(1, 8)), torch.randn(1, 8))
+    later = Bank(**{**vars(bank), "times": bank.times + 7, "looks": bank.looks + 7})
+    torch.testing.assert_close(memory.read(scene, bank), memory.read(scene, later))
+    older = Bank(**{**vars(bank), "looks": bank.looks + 7})
+    assert not torch.allclose(memory.read(scene, bank), memory.read(scene, older))
+
+
 # --- in the policy --------------------------------------------------------------------------------
 
 
