@@ -81,7 +81,7 @@ def test_empty_places_of_the_bank_say_nothing() -> None:
 
 
 def test_entries_are_read_by_how_long_ago_they_were_written() -> None:
-    """The same two looks, as the first of an episode and as the last of a longer one whose others are gone."""
+    """The same two looks, as the first of an episode and as the last of one whose others are gone."""
     memory, scene = EpisodeMemory(capacity=4, window=2, dim=8, heads=2), torch.randn(1, 5, 8)
     bank = write(write(empty_bank(1, 4, 8, CPU), torch.randn(1, 8)), torch.randn(1, 8))
     later = Bank(**{**vars(bank), "times": bank.times + 7, "looks": bank.looks + 7})
@@ -247,19 +247,25 @@ SAYING = {
     "imagined_steps": 1,
     "reactive_half": False,
     "subgoal_loss_weight": 0.0,
-    "subgoals": ["wait", "go left", "go right"],
+    "subgoals": ["go left", "go right"],
 }
 
 
 @pytest.fixture
-def make_saying(make_remembering: Callable) -> Callable[..., LatentVLAPolicy]:
-    """Builds a remembering policy whose plans say sub-goals, other ones in other scenes."""
+def make_saying(make_remembering: Callable, make_episodes: Callable) -> Callable[..., LatentVLAPolicy]:
+    """Builds a remembering policy whose plans say another sub-goal at another cue."""
 
     def make(**overrides) -> LatentVLAPolicy:
-        policy = make_remembering(**{**SAYING, "memory_subgoals": True, **overrides})
-        for weight in (policy.imagination.subgoals.words, policy.imagination.subgoals.meanings):
-            torch.nn.init.normal_(weight)
-        return policy.eval()
+        policy = make_remembering(**{**SAYING, "memory_subgoals": True, **overrides}).eval()
+        subgoals = policy.imagination.subgoals
+        torch.nn.init.normal_(subgoals.meanings)
+        thoughts: list[Tensor] = []
+        hook = subgoals.norm.register_forward_hook(lambda _, __, states: thoughts.append(states.mean(1)))
+        run(policy, make_episodes(1))
+        hook.remove()
+        # The words are the thoughts at the two cues, and each cue is nearest to its own.
+        subgoals.words.data = torch.stack([thoughts[0][0::2].mean(0), thoughts[0][1::2].mean(0)])
+        return policy
 
     return make
 
@@ -290,7 +296,7 @@ def test_words_of_an_earlier_look_count_where_they_are_remembered(
     batch[IS_DECIDED] = torch.arange(WINDOW).repeat(EPISODES) == 1
     told = torch.zeros(len(batch[IS_FIRST]), 1, dtype=torch.long)
     other = told.clone()
-    other[::WINDOW] = 2
+    other[::WINDOW] = 1
     losses = [policy(batch | {SUBGOAL: words})[0] for words in (told, other)]
     assert torch.equal(*losses) != remembers
 
