@@ -131,7 +131,10 @@ class Modeling(Task):
         return {"closeness": float(1.0 - np.tanh(way / 0.1))}
 
     def next_move(self, sight: Sight) -> Move:
-        """Take aim behind the cart, strike as hard as the friction asks, and get out of the way."""
+        """Take aim behind the cart, strike as hard as the friction asks, and get out of the way.
+
+        How hard is said from when the cart has shown how it glides.
+        """
         numbers, cart = sight.numbers, sight.place("cart")
         behind = _behind(cart)
         if numbers[SHOWS]:
@@ -139,14 +142,16 @@ class Modeling(Task):
         if numbers[PUSHED]:
             back = np.array((X, sight.pinch[1] + 0.06, 0.12))
             return Move(what="let the cart glide", place=back, opening=skills.CLOSED, fastest=8.0, ramp=8.0)
-        if not numbers[IS_READY]:
-            return skills.go(sight, behind, "take aim behind the cart", opening=skills.CLOSED)
         blow = numbers[SLOWING] * (cart[1] - numbers[GOAL])
+        speed = min(STROKES, key=lambda speed: abs(STROKES[speed] - blow))
+        strength = f"strength {1 + list(STROKES).index(speed)} of {len(STROKES)}"
+        if not numbers[IS_READY]:
+            return skills.go(sight, behind, f"take aim for {strength}", opening=skills.CLOSED)
         return Move(
-            what="strike the cart",
+            what=f"strike the cart with {strength}",
             place=behind - np.array((0.0, 0.265, 0.0)),
             opening=skills.CLOSED,
-            fastest=min(STROKES, key=lambda speed: abs(STROKES[speed] - blow)),
+            fastest=speed,
             lead=20.0,
         )
 

@@ -33,6 +33,21 @@ def test_the_pad_tells_the_friction(level: int) -> None:
             assert glide == pytest.approx(SHOWN_SPEED**2 / (2 * braking), rel=0.1)
 
 
+def test_the_words_tell_how_hard_and_more_friction_asks_for_more() -> None:
+    """From the moment at which the glide has been shown; the mark of level 1 is always as far."""
+    env, expert, said = SO101Env("modeling-1"), make_expert("modeling-1"), []
+    for seed in range(12):
+        env.restart(seed=seed)
+        assert expert.stage(env.privileged_state()) == "watch the cart"
+        shown(env, seed)
+        words = expert.stage(env.privileged_state())
+        assert words.startswith("take aim for strength ")
+        said.append((env._goal.numbers[SLOWING], int(words.split()[-3])))
+    strengths = [strength for _, strength in sorted(said)]
+    assert strengths == sorted(strengths)
+    assert len(set(strengths)) > 4
+
+
 def test_on_level_3_the_friction_changes_in_mid_episode() -> None:
     env = SO101Env("modeling-3")
     env.restart(seed=0)
