@@ -14,6 +14,8 @@ from envs.things import COLORS, Color, Thing
 LAMP = Thing(name="lamp", shape="ball", size=0.016, is_fixed=True, is_solid=False)
 LAMP_PLACE = (0.24, 0.17, 0.03)
 DARK, GO = (0.22, 0.22, 0.22), COLORS["white"]
+PRESSED = COLORS["purple"]
+"""The button's color while it is held down, so that a press can be seen."""
 CUE_STEPS = 21
 FLASH_STEPS = 9
 """A cue is in sight for 0.7 s; a flash lasts 0.3 s, as does the dark after it."""
@@ -70,7 +72,8 @@ class Memory(Task):
 
     Level 1: the lamp shows red, green or blue; pads of the three colors appear with the signal. Level 2: a
     cube is shown on one of three cups that are alike. Level 3: the lamp flashes one to three times; with the
-    signal a button appears, to be pressed so often, and another one that ends the episode. The first pad, cup
+    signal a button appears, to be pressed so often, which changes its color while it is down, and another one
+    that ends the episode. The first pad, cup
     or end that is touched counts, a cup also before the signal. Held out: longer delays.
     """
 
@@ -113,7 +116,9 @@ class Memory(Task):
         self._light(world, goal, step)
         distances = [float(np.linalg.norm(world.pinch() - world.position(name))) for name in self._choices]
         if self._level == 3:
-            return _count(numbers, *distances)
+            verdict = _count(numbers, *distances)
+            world.paint("button", PRESSED if numbers[IS_DOWN] else COLORS["yellow"])
+            return verdict
         touched = int(np.argmin(distances))
         if distances[touched] > TOUCHED:
             return Verdict.RUNNING

@@ -5,7 +5,19 @@ from embodied.evaluation.necessity import outcomes
 from envs.skills import above
 from envs.so101 import SO101Env
 from envs.so101_expert import make_expert
-from envs.tasks.memory import CUE, CUE_STEPS, DELAY, GO_STEP, IS_GO, LONG_DELAY, PLACES, PRESSES, WAITING
+from envs.tasks.memory import (
+    CUE,
+    CUE_STEPS,
+    DELAY,
+    GO_STEP,
+    IS_DOWN,
+    IS_GO,
+    LONG_DELAY,
+    PLACES,
+    PRESSED,
+    PRESSES,
+    WAITING,
+)
 
 LEVELS = (1, 2, 3)
 EPISODES = 30
@@ -111,6 +123,8 @@ def test_pressing_is_counted_once_per_press_and_one_too_many_fails() -> None:
                 world.place("button", place)
                 if not terminated:
                     terminated = env.advance(hold)[1]
+                color = world.model.geom_rgba[world.model.body("button").geomadr[0], :3]
+                assert np.allclose(color, PRESSED) == bool(numbers[IS_DOWN])
         presses.append(numbers[PRESSES])
     assert presses == list(range(1, int(numbers[CUE]) + 3))
     assert terminated
