@@ -73,8 +73,8 @@ class Memory(Task):
     Level 1: the lamp shows red, green or blue; pads of the three colors appear with the signal. Level 2: a
     cube is shown on one of three cups that are alike. Level 3: the lamp flashes one to three times; with the
     signal a button appears, to be pressed so often, which changes its color while it is down, and another one
-    that ends the episode. The first pad, cup or end that is touched counts, a cup also before the signal. Held
-    out: longer delays.
+    that ends the episode. The first pad, cup or end that is touched counts, a cup also before the signal.
+    Held out: longer delays.
     """
 
     def __init__(self, level: int, held_out: bool) -> None:
