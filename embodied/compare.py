@@ -29,9 +29,9 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     """Do what is missing, print the table and return the result as JSON values.
 
     It holds `arms`, `rates` and `comparisons` as `summarise_comparison` gives them, of what is complete; what
-    the `trainings` took; how
-    many `units` of work there are and how many are `done`; the `declaration`; and what `run_origin` says. It
-    goes to `<results>/<name>.json`, and into output_dir as well, where the report is made.
+    the `trainings` took; how many `units` of work there are and how many are `done`; the `declaration`; and
+    what `run_origin` says. It goes to `<results>/<name>.json`, and into output_dir as well, where the report
+    is made.
 
     Raises:
         UserError: the declaration cannot be used, or contradicts what was made before; a stage needs one that

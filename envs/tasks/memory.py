@@ -174,6 +174,7 @@ class Memory(Task):
             world.place(name, (*place, SIZE))
 
     def _light(self, world: World, goal: Goal, step: int) -> None:
+        """Light the lamp as it has to be after a step, and count its flashes."""
         cue, color = int(goal.numbers[CUE]), DARK
         number, since = divmod(step, 2 * FLASH_STEPS)
         if goal.numbers[IS_GO]:

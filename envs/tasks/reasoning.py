@@ -4,6 +4,7 @@ Left and right are the robot's own: +y is left. In front of a thing is the side 
 far one.
 """
 
+import abc
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,28 +74,66 @@ def _draw(
             return question
 
 
-def _other(generator: np.random.Generator, count: int, taken: int) -> int:
-    """Draw a number below `count` that is not taken."""
-    return (taken + int(generator.integers(1, count))) % count
+def _other(generator: np.random.Generator, taken: int) -> int:
+    """Draw a color that is not taken."""
+    return (taken + int(generator.integers(1, len(HUES)))) % len(HUES)
 
 
-class Relations(Task):
+class Touching(Task):
+    """Touch the one that is meant; what is touched first counts.
+
+    candidates: names of the things that can be meant.
+    """
+
+    candidates: tuple[str, ...]
+    goal_size = PLACES
+    steps = 150
+
+    def judge(self, world: World, goal: Goal, step: int) -> Verdict:
+        """What is touched first counts."""
+        distances = {name: float(np.linalg.norm(world.pinch() - world.position(name))) for name in self.names}
+        touched = min(distances, key=distances.__getitem__)
+        if distances[touched] > TOUCHED:
+            return Verdict.RUNNING
+        return Verdict.SUCCESS if touched == self._meant(goal.numbers) else Verdict.FAILURE
+
+    def rewards(self, world: World, goal: Goal) -> dict[str, float]:
+        """How near the gripper is to the thing that is meant."""
+        return _closeness(world, self._meant(goal.numbers))
+
+    def next_move(self, sight: Sight) -> Move:
+        """Down on the thing that is meant."""
+        what = f"touch the {self._called(sight.numbers)}"
+        return skills.touch(sight, self._meant(sight.numbers), what, height=0.018)
+
+    def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
+        """The instruction is not heard: any candidate."""
+        guess = generator.integers(len(self.candidates))
+        return sight.with_numbers(np.array([guess, *sight.numbers[1:]], np.float64))
+
+    def _meant(self, numbers: np.ndarray) -> str:
+        return self.candidates[int(numbers[ANSWER])]
+
+    @abc.abstractmethod
+    def _called(self, numbers: np.ndarray) -> str:
+        """What sub-goals call the thing that is meant."""
+
+
+class Relations(Touching):
     """Touch the white pin that stands left of, right of, behind or in front of the cube of a color.
 
     Two cubes of different colors have two pins each. The pin that is touched first counts; so does a cube.
     """
 
-    names_of_pins = ("first pin", "second pin", "third pin", "fourth pin")
+    candidates = ("first pin", "second pin", "third pin", "fourth pin")
     things = (
         Thing(name="this cube", shape="cube", size=SIZE, is_fixed=True),
         Thing(name="other cube", shape="cube", size=SIZE, is_fixed=True),
         *(
             Thing(name=name, shape="cylinder", size=PIN, color=COLORS["white"], is_fixed=True)
-            for name in names_of_pins
+            for name in candidates
         ),
     )
-    goal_size = PLACES
-    steps = 150
 
     def __init__(self, *, held_out: bool) -> None:
         """held_out: whether combinations of relation and color are those kept from learning."""
@@ -105,7 +144,7 @@ class Relations(Task):
         question = _draw(generator, 3, len(RELATIONS), len(HUES), self._held_out)
         relation, hue = list(RELATIONS)[question.first], HUES[question.second]
         world.paint("this cube", COLORS[hue])
-        world.paint("other cube", COLORS[HUES[_other(generator, len(HUES), question.second)]])
+        world.paint("other cube", COLORS[HUES[_other(generator, question.second)]])
         way = np.array(RELATIONS[relation])
         across = np.abs(way[::-1]) / np.abs(way).max() * generator.choice((-1.0, 1.0))
         middle = generator.uniform((0.22, -0.03), (0.24, 0.03))
@@ -117,7 +156,7 @@ class Relations(Task):
             for sign in (1.0, -1.0):
                 pin = pins[0 if (cube, sign) == ("this cube", 1.0) else -1]
                 pins.remove(pin)
-                world.place(self.names_of_pins[pin], (*(place + sign * way), PIN))
+                world.place(self.candidates[pin], (*(place + sign * way), PIN))
                 if (cube, sign) == ("this cube", 1.0):
                     answer = float(pin)
         form = (
@@ -128,23 +167,8 @@ class Relations(Task):
         numbers = np.array([answer, 0.0, question.first, question.second])
         return Goal(instruction=form.format(relation, hue), numbers=numbers)
 
-    def judge(self, world: World, goal: Goal, step: int) -> Verdict:
-        """What is touched first counts."""
-        return _judge_touch(world, self.names, self.names_of_pins[int(goal.numbers[ANSWER])])
-
-    def rewards(self, world: World, goal: Goal) -> dict[str, float]:
-        """How near the gripper is to the pin that is meant."""
-        return _closeness(world, self.names_of_pins[int(goal.numbers[ANSWER])])
-
-    def next_move(self, sight: Sight) -> Move:
-        """Down on the pin that is meant."""
-        relation, hue = list(RELATIONS)[int(sight.numbers[FIRST])], HUES[int(sight.numbers[SECOND])]
-        name = self.names_of_pins[int(sight.numbers[ANSWER])]
-        return skills.touch(sight, name, f"touch the pin {relation} the {hue} cube", height=0.018)
-
-    def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
-        """The instruction is not heard: any pin."""
-        return sight.with_numbers(np.array([generator.integers(4), *sight.numbers[1:]], np.float64))
+    def _called(self, numbers: np.ndarray) -> str:
+        return f"pin {list(RELATIONS)[int(numbers[FIRST])]} the {HUES[int(numbers[SECOND])]} cube"
 
 
 CUBES = ("first cube", "second cube", "third cube", "fourth cube")
@@ -233,9 +257,10 @@ def _puzzle(
     apart: float,
 ) -> tuple[Puzzle, np.ndarray]:
     """Set up four cubes somewhere between low and high, and ask for one: the puzzle and places (4, 2)."""
-    places = scatter(generator, len(CUBES), apart, low, high)
-    while np.diff(np.sort(places[:, 1])).min() < BEHIND:
+    while True:
         places = scatter(generator, len(CUBES), apart, low, high)
+        if np.diff(np.sort(places[:, 1])).min() >= BEHIND:
+            break
     puzzle = PUZZLES[int(generator.integers(len(PUZZLES)))](generator, held_out, places)
     for name, hue, place in zip(CUBES, puzzle.hues, places, strict=True):
         world.paint(name, COLORS[HUES[hue]])
@@ -243,15 +268,14 @@ def _puzzle(
     return puzzle, places
 
 
-class Choosing(Task):
+class Choosing(Touching):
     """Touch one of four cubes: by negation, by order or by counting.
 
     The one that is touched first counts.
     """
 
+    candidates = CUBES
     things = tuple(Thing(name=name, shape="cube", size=SIZE, is_fixed=True) for name in CUBES)
-    goal_size = PLACES
-    steps = 150
 
     def __init__(self, *, held_out: bool) -> None:
         """held_out: whether combinations of a question's words are those kept from learning."""
@@ -264,22 +288,8 @@ class Choosing(Task):
         numbers = np.array([puzzle.answer, 0, puzzle.hues[puzzle.answer], 0], np.float64)
         return Goal(instruction=form.format(puzzle.text), numbers=numbers)
 
-    def judge(self, world: World, goal: Goal, step: int) -> Verdict:
-        """What is touched first counts."""
-        return _judge_touch(world, self.names, self.names[int(goal.numbers[ANSWER])])
-
-    def rewards(self, world: World, goal: Goal) -> dict[str, float]:
-        """How near the gripper is to the cube that is meant."""
-        return _closeness(world, self.names[int(goal.numbers[ANSWER])])
-
-    def next_move(self, sight: Sight) -> Move:
-        """Down on the cube that is meant."""
-        name, hue = self.names[int(sight.numbers[ANSWER])], HUES[int(sight.numbers[FIRST])]
-        return skills.touch(sight, name, f"touch the {hue} cube", height=0.018)
-
-    def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
-        """The instruction is not heard: any cube."""
-        return sight.with_numbers(np.array([generator.integers(4), *sight.numbers[1:]], np.float64))
+    def _called(self, numbers: np.ndarray) -> str:
+        return f"{HUES[int(numbers[FIRST])]} cube"
 
 
 class Placing(Task):
@@ -309,7 +319,7 @@ class Placing(Task):
             if is_held_out(puzzle.word, int(hue)) == self._held_out
         )
         side = generator.choice((-1.0, 1.0))
-        other = _other(generator, len(HUES), plate)
+        other = _other(generator, plate)
         for name, color, sign in zip(self.plates, (plate, other), (side, -side), strict=True):
             world.paint(name, COLORS[HUES[color]])
             world.place(name, (generator.uniform(0.19, 0.25), sign * 0.115, FLAT))
@@ -365,14 +375,6 @@ def reasoning(level: int, held_out: bool) -> Task:
     held_out: combinations of known words that are not among those to learn from.
     """
     return KINDS[level](held_out=held_out)
-
-
-def _judge_touch(world: World, names: tuple[str, ...], meant: str) -> Verdict:
-    distances = {name: float(np.linalg.norm(world.pinch() - world.position(name))) for name in names}
-    touched = min(distances, key=distances.__getitem__)
-    if distances[touched] > TOUCHED:
-        return Verdict.RUNNING
-    return Verdict.SUCCESS if touched == meant else Verdict.FAILURE
 
 
 def _closeness(world: World, name: str) -> dict[str, float]:
