@@ -29,6 +29,7 @@ STATEFUL = {
     "n_obs_steps": 3,
     "memory_tokens": 2,
     "memory_window": 4,
+    "memory_subgoals": True,
     "relative_actions": True,
     "imagine_subgoals": True,
     "subgoals": ["reach", "pull"],
