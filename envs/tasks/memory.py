@@ -15,7 +15,7 @@ LAMP = Thing(name="lamp", shape="ball", size=0.016, is_fixed=True, is_solid=Fals
 LAMP_PLACE = (0.24, 0.17, 0.03)
 DARK, GO = (0.22, 0.22, 0.22), COLORS["white"]
 PRESSED = COLORS["purple"]
-"""The button's color while it is held down, so that a press can be seen."""
+"""The button's color while it is down, so that a press can be seen."""
 CUE_STEPS = 21
 FLASH_STEPS = 9
 """A cue is in sight for 0.7 s; a flash lasts 0.3 s, as does the dark after it."""
@@ -23,18 +23,24 @@ DELAY, LONG_DELAY = (15, 45), (60, 90)
 """Steps between cue and signal, to learn from and held out: 0.5 to 1.5 s and 2 to 3 s."""
 WAITING = np.array((0.16, 0.0, 0.1))
 SIZE, APART = 0.014, 0.07
-TOUCHED, LEFT = 0.032, 0.05
-"""Metres from the middle of a thing: so near the point between closed jaws touches it, until LEFT."""
+ROW, ASIDE = (-0.085, 0.0, 0.085), 0.01
+"""Where cups stand from right to left, metres, each at most so far aside."""
+TOUCHED = 0.032
+"""Metres from the middle of a thing: so near the point between closed jaws touches it."""
+STAYS_DOWN = 15
+"""Steps until a button that was touched comes up again, 0.5 s: down and up both last longer than a chunk of
+actions, so that whoever looks in between sees every press."""
+RAISED = 0.13
+"""Metres above a button where the gripper waits for it to come up."""
 
-CUE, GO_STEP, IS_GO, PRESSES, IS_DOWN, FLASHES, PLACES = range(7)
+CUE, GO_STEP, IS_GO, PRESSES, DOWN, FLASHES, PLACES = range(7)
 """Of a goal's numbers: what is to be remembered; the step of the signal, whether it has come; how often the
-button has been pressed, whether it is held down; how often the lamp has flashed so far; from PLACES on, x and
-y of the choices."""
+button has been pressed, for how many steps it will stay down; how often the lamp has flashed so far; from
+PLACES on, x and y of the choices."""
 
 PADS = ("red", "green", "blue")
-CUPS = ("first cup", "second cup", "third cup")
-SIDES = ("right", "middle", "left")
-"""Of three cups, as the arm sees them."""
+CUPS = ("right cup", "middle cup", "left cup")
+"""As the arm sees them: they are alike but for where they stand."""
 
 CUP_COLOR = (0.8, 0.65, 0.45)
 TREAT = Thing(name="treat", shape="cube", size=0.01, color=COLORS["purple"], is_fixed=True, is_solid=False)
@@ -71,9 +77,10 @@ class Memory(Task):
     """Which color, which cup, how often.
 
     Level 1: the lamp shows red, green or blue; pads of the three colors appear with the signal. Level 2: a
-    cube is shown on one of three cups that are alike. Level 3: the lamp flashes one to three times; with the
-    signal a button appears, to be pressed so often, which changes its color while it is down, and another one
-    that ends the episode. The first pad, cup or end that is touched counts, a cup also before the signal.
+    cube is shown on one of three cups that are alike, side by side. Level 3: the lamp flashes one to three
+    times; with the signal a button appears, to be pressed so often, which changes its color while it is down,
+    and another one that ends the episode. The first pad, cup or end that is touched counts, a cup also before
+    the signal.
     Held out: longer delays.
     """
 
@@ -91,6 +98,8 @@ class Memory(Task):
         shown = 2 * FLASH_STEPS * (cue + 1) if self._level == 3 else CUE_STEPS
         go = shown + int(generator.integers(self._delay[0], self._delay[1] + 1))
         places = scatter(generator, len(self._choices), APART)
+        if self._level == 2:
+            places[:, 1] = ROW + generator.uniform(-ASIDE, ASIDE, 3)
         texts = INSTRUCTIONS[self._level]
         goal = Goal(
             instruction=texts[int(generator.integers(len(texts)))],
@@ -117,7 +126,7 @@ class Memory(Task):
         distances = [float(np.linalg.norm(world.pinch() - world.position(name))) for name in self._choices]
         if self._level == 3:
             verdict = _count(numbers, *distances)
-            world.paint("button", PRESSED if numbers[IS_DOWN] else COLORS["yellow"])
+            world.paint("button", PRESSED if numbers[DOWN] else COLORS["yellow"])
             return verdict
         touched = int(np.argmin(distances))
         if distances[touched] > TOUCHED:
@@ -143,8 +152,8 @@ class Memory(Task):
             if self._level == 3:
                 what = f"watch the lamp, {int(sight.numbers[FLASHES])} so far"
             return Move(what=what, place=WAITING, opening=skills.CLOSED)
-        if sight.numbers[IS_DOWN]:
-            up = skills.above(sight.place("button"), 2 * LEFT)
+        if sight.numbers[DOWN]:
+            up = skills.above(sight.place("button"), RAISED)
             return Move(what=f"let the button go, {_to_go(sight.numbers)}", place=up, opening=skills.CLOSED)
         return skills.touch(sight, name, self._in_words(sight, name), height=0.02)
 
@@ -159,12 +168,11 @@ class Memory(Task):
         return self._choices[int(numbers[CUE])]
 
     def _in_words(self, sight: Sight, name: str) -> str:
-        """What is touched, by what can be seen of it: cups are alike but for where they stand."""
+        """What is touched, by what can be seen of it."""
         if self._level == 1:
             return f"touch the {name} pad"
         if self._level == 2:
-            from_right = sorted(self._choices, key=lambda cup: sight.place(cup)[1])
-            return f"touch the {SIDES[from_right.index(name)]} cup"
+            return f"touch the {name}"
         if name == "end":
             return "touch the black button"
         return f"press the yellow button, {_to_go(sight.numbers)}"
@@ -194,11 +202,10 @@ def _to_go(numbers: np.ndarray) -> str:
 
 def _count(numbers: np.ndarray, from_button: float, from_end: float) -> Verdict:
     """Count a press of the button when it begins; the end ends it, and so does a press too many."""
-    if from_button <= TOUCHED and not numbers[IS_DOWN]:
+    is_touched = from_button <= TOUCHED
+    if is_touched and not numbers[DOWN]:
         numbers[PRESSES] += 1
-        numbers[IS_DOWN] = 1.0
-    elif from_button > LEFT:
-        numbers[IS_DOWN] = 0.0
+    numbers[DOWN] = STAYS_DOWN if is_touched else max(numbers[DOWN] - 1, 0)
     wanted = numbers[CUE] + 1
     if numbers[PRESSES] > wanted:
         return Verdict.FAILURE

@@ -9,6 +9,7 @@ B batch, N imagined scenes, K latent tokens, D width, P tokens of a step: K, one
 more where a grounded plan says its waypoint; G sub-goals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,13 +58,14 @@ class Imagination(nn.Module):
         dim: int,
         width: int,
         inert: bool,
-        subgoals: int = 0,
+        subgoals: Sequence[str] = (),
         order: str = "interleaved",
         grounding: Grounding | None = None,
     ) -> None:
-        """width: of the backbone's hidden states; subgoals: G, 0 for none; order: one of `BLOCK_ORDERS`.
+        """width: of the backbone's hidden states; subgoals: G sentences, if any.
 
-        grounding: what the plan looks with, None for one whose scenes are imagined or inert.
+        order: one of `BLOCK_ORDERS`; grounding: what the plan looks with, None for one whose scenes are
+        imagined or inert.
         """
         super().__init__()
         self.tokens, self.grounding = tokens, grounding
@@ -73,7 +75,7 @@ class Imagination(nn.Module):
         self.step_embedding = nn.Parameter(torch.randn(steps, 1, dim) * 0.02)
         self.embed = nn.Linear(dim, dim)
         self.constants = nn.Parameter(torch.randn(steps, tokens, dim)) if inert else None
-        self.subgoals = Subgoals(count=subgoals, width=width, dim=dim) if subgoals else None
+        self.subgoals = Subgoals(subgoals, width=width, dim=dim) if subgoals else None
         self.order = order
 
     def imagine(self, backbone: Backbone, context: Context, look: Look | None = None) -> Tensor:

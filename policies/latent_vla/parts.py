@@ -132,7 +132,7 @@ def imagination_part(config: LatentVLAConfig, parts: Parts, statistics: Any) -> 
         dim=config.dim,
         width=parts.backbone.width,
         inert=config.imagination == "inert",
-        subgoals=len(config.subgoals) if config.imagine_subgoals else 0,
+        subgoals=config.subgoals if config.imagine_subgoals else (),
         order=config.block_order,
         grounding=grounding,
     )

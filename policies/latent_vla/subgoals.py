@@ -1,13 +1,20 @@
 """Sub-goals: beside each imagined scene one word of what is pursued on the way to it, in plain English.
 
-Each distinct sentence of the data set is one token. The thought goes sub-goal, scene, sub-goal, scene, action
-(latents between words, as in Mirage, arXiv 2506.17218): a sub-goal is read off the backbone's states of the
-scene before it, and shapes the scene after it. The other orders are controls.
+Each sentence is one token. The thought goes sub-goal, scene, sub-goal, scene, action (latents between words,
+as in Mirage, arXiv 2506.17218): a sub-goal is read off the backbone's states of the scene before it, and
+shapes the scene after it. The other orders are controls.
+
+How likely a sentence is, and what it means, adds up from its words and pairs of words (hashed features,
+Weinberger et al. 2009, arXiv 0902.2206). So what is learned of one sentence holds for others, and sentences
+that no demonstration has said can be put on the list at run time: "touch the pin left of the red cube" is as
+likely as "left of the" and "red cube" are.
 
 B batch, N imagined scenes, M read tokens, W width of the backbone's states, D width of tokens, G sub-goals.
 """
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +27,12 @@ SUBGOAL = "observation.subgoal"
 those pursued on the way to the N future moments; -1 where there is none, and behind the episode's end.
 Batches without it teach nothing about sub-goals."""
 
+CODE = 512
+"""Random signs that stand for a word."""
+STEP = 2.0
+"""Sum of a sentence's absolute code. A step of Adam changes its logit so many times as fast as it would with
+weights of its own; the change is shared with all sentences that have words in common."""
+
 
 def told_subgoals(batch: Mapping[str, Tensor], explores: Tensor, count: int) -> Tensor:
     """Indices (B, N) of the sub-goals to learn, -1 where none is known; failed episodes teach none.
@@ -30,6 +43,17 @@ def told_subgoals(batch: Mapping[str, Tensor], explores: Tensor, count: int) -> 
     return batch.get(SUBGOAL, unknown).masked_fill(explores[:, None], -1)
 
 
+def word_codes(sentences: Sequence[str]) -> Tensor:
+    """Random signs of words and of pairs of words, summed over each of G sentences: (G, CODE)."""
+    codes = torch.zeros(len(sentences), CODE)
+    for code, sentence in zip(codes, sentences, strict=True):
+        words = sentence.lower().split()
+        for part in (*words, *map(" ".join, pairwise(words))):
+            generator = torch.Generator().manual_seed(zlib.crc32(part.encode()))
+            code += torch.randint(2, (CODE,), generator=generator) * 2.0 - 1.0
+    return STEP * codes / codes.abs().sum(1, keepdim=True)
+
+
 class Subgoals(nn.Module):
     """Says sub-goals and reads them, as one token each.
 
@@ -37,20 +61,25 @@ class Subgoals(nn.Module):
     sub-goal is as likely, and none means anything.
     """
 
-    def __init__(self, *, count: int, width: int, dim: int) -> None:
-        """count: G; width: W; dim: D."""
+    codes: Tensor
+
+    def __init__(self, sentences: Sequence[str], *, width: int, dim: int) -> None:
+        """sentences: G; width: W; dim: D."""
         super().__init__()
+        # The configuration has them in words: checkpoints hold no second copy.
+        self.register_buffer("codes", word_codes(sentences), persistent=False)
         self.norm = nn.LayerNorm(width)
-        self.words = nn.Parameter(torch.zeros(count, width))
-        self.meanings = nn.Parameter(torch.zeros(count, dim))
+        self.words = nn.Parameter(torch.zeros(CODE, width))
+        self.meanings = nn.Parameter(torch.zeros(dim, CODE))
 
     def say(self, states: Tensor) -> Tensor:
         """Logits (B, G) of the sub-goal that follows the states (B, M, W) of the scene before it."""
-        return F.linear(self.norm(states.float()).mean(1), self.words)
+        return F.linear(F.linear(self.norm(states.float()).mean(1), self.words), self.codes)
 
     def read(self, subgoals: Tensor) -> Tensor:
         """One token (B, 1, D) for the sub-goals with indices (B,), zeros where that is -1."""
-        return (self.meanings[subgoals] * (subgoals >= 0)[:, None]).unsqueeze(1)
+        codes = self.codes[subgoals] * (subgoals >= 0)[:, None]
+        return F.linear(codes, self.meanings).float().unsqueeze(1)
 
 
 def subgoal_loss(logits: Tensor, told: Tensor) -> Tensor:

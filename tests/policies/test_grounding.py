@@ -21,7 +21,7 @@ def taught(policy):
     generator = torch.Generator().manual_seed(1)
     nn.init.normal_(policy.imagination.grounding.guidance.change.weight, std=0.1, generator=generator)
     nn.init.normal_(policy.imagination.subgoals.meanings, generator=generator)
-    nn.init.normal_(policy.imagination.subgoals.words, generator=generator)
+    nn.init.normal_(policy.imagination.subgoals.words, std=10.0, generator=generator)
     return policy
 
 

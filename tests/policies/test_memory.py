@@ -18,6 +18,7 @@ from policies.latent_vla.memory import (
 )
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from policies.latent_vla.subgoals import SUBGOAL
+from tests.policies.sentences import give_meanings, give_words
 
 WINDOW = 3
 EPISODES = 8
@@ -258,13 +259,13 @@ def make_saying(make_remembering: Callable, make_episodes: Callable) -> Callable
     def make(**overrides) -> LatentVLAPolicy:
         policy = make_remembering(**{**SAYING, "memory_subgoals": True, **overrides}).eval()
         subgoals = policy.imagination.subgoals
-        torch.nn.init.normal_(subgoals.meanings)
+        give_meanings(subgoals, torch.randn(2, policy.config.dim))
         thoughts: list[Tensor] = []
         hook = subgoals.norm.register_forward_hook(lambda _, __, states: thoughts.append(states.mean(1)))
         run(policy, make_episodes(1))
         hook.remove()
         # The words are the thoughts at the two cues, and each cue is nearest to its own.
-        subgoals.words.data = torch.stack([thoughts[0][0::2].mean(0), thoughts[0][1::2].mean(0)])
+        give_words(subgoals, torch.stack([thoughts[0][0::2].mean(0), thoughts[0][1::2].mean(0)]))
         return policy
 
     return make

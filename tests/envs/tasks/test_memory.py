@@ -1,3 +1,5 @@
+from itertools import groupby
+
 import numpy as np
 import pytest
 
@@ -8,14 +10,16 @@ from envs.so101_expert import make_expert
 from envs.tasks.memory import (
     CUE,
     CUE_STEPS,
+    CUPS,
     DELAY,
+    DOWN,
     GO_STEP,
-    IS_DOWN,
     IS_GO,
     LONG_DELAY,
     PLACES,
     PRESSED,
     PRESSES,
+    STAYS_DOWN,
     WAITING,
 )
 
@@ -66,24 +70,40 @@ def test_the_arm_waits_in_the_same_place_whatever_the_cue(level: int) -> None:
 def test_a_cup_that_is_touched_before_the_signal_ends_the_episode() -> None:
     env = SO101Env("memory-2")
     env.restart(seed=0)
-    world, cup = env._running(), ("first cup", "second cup", "third cup")[int(env._goal.numbers[CUE])]
+    world, cup = env._running(), CUPS[int(env._goal.numbers[CUE])]
     world.place(cup, world.pinch())
     _, terminated, _, info = env.advance(world.numbers())
     assert (terminated, info["is_success"]) == (True, False)
 
 
 def test_a_cup_is_called_by_where_it_stands() -> None:
-    """Cups are alike: which of them is the first is not to be seen."""
+    """Cups are alike, and the arm, which looks along x, has y on its left."""
     env, expert = SO101Env("memory-2"), make_expert("memory-2")
     for seed in range(6):
         env.restart(seed=seed)
+        places = env.landmarks()
+        assert places["right cup"][1] < places["middle cup"][1] < places["left cup"][1]
         env._goal.numbers[IS_GO] = 1.0
-        places = [env.landmarks()[f"{which} cup"][1] for which in ("first", "second", "third")]
-        rank = int(np.argsort(np.argsort(places))[int(env._goal.numbers[CUE])])
-        side = ("right", "middle", "left")[rank]
-        assert expert.stage(env.privileged_state()) == f"touch the {side} cup"
+        cup = CUPS[int(env._goal.numbers[CUE])]
+        assert expert.stage(env.privileged_state()) == f"touch the {cup}"
         env._goal.numbers[IS_GO] = 0.0
-        assert expert.stage(env.privileged_state()) == f"wait to touch the {side} cup"
+        assert expert.stage(env.privileged_state()) == f"wait to touch the {cup}"
+
+
+def test_who_looks_once_a_chunk_sees_every_press() -> None:
+    """The button is down, and up between two presses, for longer than the 12 steps of a chunk."""
+    env, expert = SO101Env("memory-3"), make_expert("memory-3")
+    seed = next(seed for seed in range(30) if env.restart(seed=seed) and env._goal.numbers[CUE] == 2)
+    env.restart(seed=seed)
+    expert.reset()
+    is_down, is_over = [], False
+    while not is_over:
+        _, terminated, truncated, _ = env.advance(expert.act(env.privileged_state()))
+        is_down.append(bool(env._goal.numbers[DOWN]))
+        is_over = terminated or truncated
+    lengths = [len(list(steps)) for _, steps in groupby(is_down)]
+    assert len(lengths) == 7
+    assert min(lengths) > 12
 
 
 def test_the_words_count_the_presses_down() -> None:
@@ -119,12 +139,12 @@ def test_pressing_is_counted_once_per_press_and_one_too_many_fails() -> None:
     terminated, presses = False, []
     for _ in range(int(numbers[CUE]) + 2):
         for place in (world.pinch(), above(world.pinch(), 0.2)):
-            for _ in range(2):
+            for _ in range(STAYS_DOWN):
                 world.place("button", place)
                 if not terminated:
                     terminated = env.advance(hold)[1]
                 color = world.model.geom_rgba[world.model.body("button").geomadr[0], :3]
-                assert np.allclose(color, PRESSED) == bool(numbers[IS_DOWN])
+                assert np.allclose(color, PRESSED) == bool(numbers[DOWN])
         presses.append(numbers[PRESSES])
     assert presses == list(range(1, int(numbers[CUE]) + 3))
     assert terminated
