@@ -181,6 +181,13 @@ BENCHES = {
         example="--json=results/bench_infer.json",
         renders=False,
     ),
+    "runtimes": Verb(
+        summary="milliseconds per chunk, eager, compiled, as ONNX and as CUDA graphs",
+        config="BenchConfig",
+        function="embodied.benchmarks.runtimes:bench_runtimes",
+        example="--json=results/bench_runtimes.json",
+        renders=False,
+    ),
     "train": Verb(
         summary="training samples per second, against LeRobot's ACT as it is and as large as our policy",
         config="BenchConfig",

@@ -7,7 +7,7 @@ The untrained policies, their input and the timing in turn serve other benches a
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,11 +58,8 @@ def bench_infer(config: BenchConfig) -> dict[str, Any]:
     deciders[PEER] = lambda: peer.predict_action_chunk(batch)
     with torch.inference_mode():
         seconds = time_in_turn(deciders, config.repeats * config.steps, device, "bench infer")
-    rows: dict[str, dict[str, Any]] = {name: percentiles_ms(taken) for name, taken in seconds.items()}
+    rows = latency_rows(seconds, "times_reactive", lambda _: "reactive")
     reactive = rows["reactive"]["p50"]
-    for name, row in rows.items():
-        row["times_reactive"] = row["p50"] / reactive
-        print(f"{name:14} p50 {row['p50']:7.1f} ms   p95 {row['p95']:7.1f} ms   {row['times_reactive']:.2f}")
     return {
         "benchmark": "infer",
         "unit": UNIT,
@@ -100,6 +97,17 @@ def time_in_turn(
             if turn >= warm_up:
                 seconds[name].append(taken)
     return seconds
+
+
+def latency_rows(
+    seconds: Mapping[str, Sequence[float]], ratio: str, base: Callable[[str], str]
+) -> dict[str, dict[str, Any]]:
+    """`p50` and `p95` in milliseconds of each, and as `ratio` its median over that of its base; printed."""
+    rows: dict[str, dict[str, Any]] = {name: percentiles_ms(taken) for name, taken in seconds.items()}
+    for name, row in rows.items():
+        row[ratio] = row["p50"] / rows[base(name)]["p50"]
+        print(f"{name:22} p50 {row['p50']:7.1f} ms   p95 {row['p95']:7.1f} ms   {row[ratio]:.2f}")
+    return rows
 
 
 def _time(decide: Callable[[], Any], device: str) -> float:

@@ -11,6 +11,7 @@ from embodied.errors import UserError
 from embodied.evaluation.calibration import open_dataset, trained_on
 from embodied.evaluation.evaluate import checkpoint_origin
 from embodied.export.config import ExportConfig
+from embodied.export.graph import DecisionGraph
 from embodied.export.parity import Parity, compare, recorded_looks
 from embodied.export.tracing import write_graph
 from embodied.manifest import whole_folder, write_json, write_manifest
@@ -54,7 +55,9 @@ def export(config: ExportConfig) -> dict[str, Any]:
         description = _describe(loaded, modes, origin)
         for mode, name in description["graphs"].items():
             print(f"{mode}: tracing, which takes about half a minute", flush=True)
-            write_graph(loaded, mode, folder / name)
+            loaded.policy.config.mode = mode
+            graph = DecisionGraph(loaded.policy, loaded.preprocessor, loaded.postprocessor)
+            write_graph(graph, list(loaded.specification.cameras), folder / name)
         write_json(folder / EXPORT, description)
         write_manifest(folder)
         exported = ExportedPolicy(folder, threads=threads)

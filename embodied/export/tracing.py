@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,29 +10,26 @@ import torch
 from torch.export import Dim
 
 from embodied.export.graph import DecisionGraph, example, output_names
-from embodied.serving.checkpoint_runner import CheckpointPolicy
 from embodied.serving.exported_runner import FEWEST_TOKENS, MASK, TOKENS
 
 LARGEST_BATCH = 1024
 
 
-def write_graph(loaded: CheckpointPolicy, mode: str, path: Path) -> None:
-    """Write how a policy decides in a mode.
+def write_graph(graph: DecisionGraph, cameras: Sequence[str], path: Path) -> None:
+    """Write how a policy decides in its present mode; cameras: their names without LeRobot's prefix.
 
     Raises:
         RuntimeError: the policy does something that ONNX cannot express.
     """
-    policy = loaded.policy
-    policy.config.mode = mode
-    graph = DecisionGraph(policy, loaded.preprocessor, loaded.postprocessor).eval()
+    policy = graph.policy
     # Two of each: sizes of one would be taken for constants.
-    inputs = example(policy, list(loaded.specification.cameras), batch=2, length=FEWEST_TOKENS + 1)
+    inputs = example(policy, cameras, batch=2, length=FEWEST_TOKENS + 1)
     rows = Dim("requests", max=LARGEST_BATCH)
     spelled = {0: rows, 1: Dim("bytes", min=FEWEST_TOKENS, max=policy.config.max_instruction_bytes)}
     shapes = {name: spelled if name in (TOKENS, MASK) else {0: rows} for name in inputs}
     try:
         with torch.no_grad(), _quiet():
-            program = torch.export.export(graph, (inputs,), dynamic_shapes=(shapes,), strict=False)
+            program = torch.export.export(graph.eval(), (inputs,), dynamic_shapes=(shapes,), strict=False)
             torch.onnx.export(
                 program,
                 (),

@@ -89,7 +89,7 @@ def test_a_graph_that_decides_otherwise_is_not_written(
 ) -> None:
     checkpoint, folder, _ = thinking
 
-    def write_the_other(loaded: Any, mode: str, path: Path) -> None:
+    def write_the_other(graph: Any, cameras: Any, path: Path) -> None:
         path.write_bytes((folder / "imagine.onnx").read_bytes())
 
     monkeypatch.setattr(command, "write_graph", write_the_other)
