@@ -2,8 +2,8 @@
 
 Eager is what `embodied evaluate` and `embodied serve` run, with an instruction that was read once. It is read
 each time where the policy is compiled by torch (`torch.compile`), recorded as CUDA graphs (the same with
-`mode="reduce-overhead"`), or the ONNX graph of `embodied export`, whose time holds the checkpoint's scaling and
-normalisation as well. Batch 1; all decide in turn, one decision each.
+`mode="reduce-overhead"`), or the ONNX graph of `embodied export`, whose time holds the checkpoint's scaling
+and normalisation as well. Batch 1; all decide in turn, one decision each.
 """
 
 import tempfile

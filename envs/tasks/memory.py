@@ -27,16 +27,18 @@ ROW, ASIDE = (-0.085, 0.0, 0.085), 0.01
 """Where cups stand from right to left, metres, each at most so far aside."""
 TOUCHED = 0.032
 """Metres from the middle of a thing: so near the point between closed jaws touches it."""
+HOLD = 6
+"""Steps that a button is to be touched without a break until it is down, 0.2 s: whoever presses has to stay."""
 STAYS_DOWN = 15
 """Steps until a button that was touched comes up again, 0.5 s: down and up both last longer than a chunk of
 actions, so that whoever looks in between sees every press."""
 RAISED = 0.13
 """Metres above a button where the gripper waits for it to come up."""
 
-CUE, GO_STEP, IS_GO, PRESSES, DOWN, FLASHES, PLACES = range(7)
+CUE, GO_STEP, IS_GO, PRESSES, DOWN, HELD, FLASHES, PLACES = range(8)
 """Of a goal's numbers: what is to be remembered; the step of the signal, whether it has come; how often the
-button has been pressed, for how many steps it will stay down; how often the lamp has flashed so far; from
-PLACES on, x and y of the choices."""
+button has been pressed, for how many steps it will stay down, for how many it has been touched while it was
+up; how often the lamp has flashed so far; from PLACES on, x and y of the choices."""
 
 PADS = ("red", "green", "blue")
 CUPS = ("right cup", "middle cup", "left cup")
@@ -103,7 +105,7 @@ class Memory(Task):
         texts = INSTRUCTIONS[self._level]
         goal = Goal(
             instruction=texts[int(generator.integers(len(texts)))],
-            numbers=np.array([cue, go, 0.0, 0.0, 0.0, 0.0, *places.ravel()]),
+            numbers=np.array([cue, go, *np.zeros(PLACES - 2), *places.ravel()]),
         )
         world.place("lamp", LAMP_PLACE)
         for name in self._choices:
@@ -115,7 +117,7 @@ class Memory(Task):
         return goal
 
     def judge(self, world: World, goal: Goal, step: int) -> Verdict:
-        """What is touched first counts; presses are counted when they begin."""
+        """What is touched first counts; presses are counted once the button is down."""
         numbers = goal.numbers
         if step == numbers[GO_STEP]:
             numbers[IS_GO] = 1.0
@@ -201,11 +203,13 @@ def _to_go(numbers: np.ndarray) -> str:
 
 
 def _count(numbers: np.ndarray, from_button: float, from_end: float) -> Verdict:
-    """Count a press of the button when it begins; the end ends it, and so does a press too many."""
-    is_touched = from_button <= TOUCHED
-    if is_touched and not numbers[DOWN]:
+    """Count a press of the button once it has been held; the end ends it, and so does a press too many."""
+    is_touched, is_down = from_button <= TOUCHED, numbers[DOWN] > 0
+    numbers[HELD] = numbers[HELD] + 1 if is_touched and not is_down else 0
+    if numbers[HELD] == HOLD:
         numbers[PRESSES] += 1
-    numbers[DOWN] = STAYS_DOWN if is_touched else max(numbers[DOWN] - 1, 0)
+        is_down = True
+    numbers[DOWN] = STAYS_DOWN if is_touched and is_down else max(numbers[DOWN] - 1, 0)
     wanted = numbers[CUE] + 1
     if numbers[PRESSES] > wanted:
         return Verdict.FAILURE

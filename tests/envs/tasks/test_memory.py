@@ -14,6 +14,7 @@ from envs.tasks.memory import (
     DELAY,
     DOWN,
     GO_STEP,
+    HOLD,
     IS_GO,
     LONG_DELAY,
     PLACES,
@@ -138,13 +139,21 @@ def test_pressing_is_counted_once_per_press_and_one_too_many_fails() -> None:
         env.advance(hold)
     terminated, presses = False, []
     for _ in range(int(numbers[CUE]) + 2):
-        for place in (world.pinch(), above(world.pinch(), 0.2)):
-            for _ in range(STAYS_DOWN):
+        here = world.pinch()
+        for place, steps in (
+            (here, HOLD - 1),
+            (above(here, 0.2), 1),
+            (here, HOLD),
+            (above(here, 0.2), STAYS_DOWN),
+        ):
+            before = numbers[PRESSES]
+            for _ in range(steps):
                 world.place("button", place)
                 if not terminated:
                     terminated = env.advance(hold)[1]
                 color = world.model.geom_rgba[world.model.body("button").geomadr[0], :3]
                 assert np.allclose(color, PRESSED) == bool(numbers[DOWN])
+            assert numbers[PRESSES] - before == (steps == HOLD)
         presses.append(numbers[PRESSES])
     assert presses == list(range(1, int(numbers[CUE]) + 3))
     assert terminated
