@@ -28,7 +28,7 @@ ROW, ASIDE = (-0.085, 0.0, 0.085), 0.01
 TOUCHED = 0.032
 """Metres from the middle of a thing: so near the point between closed jaws touches it."""
 HOLD = 6
-"""Steps that a button is to be touched without a break until it is down, 0.2 s: whoever presses has to stay."""
+"""Steps that a button has to be touched without a break until it is down, 0.2 s: whoever presses stays."""
 STAYS_DOWN = 15
 """Steps until a button that was touched comes up again, 0.5 s: down and up both last longer than a chunk of
 actions, so that whoever looks in between sees every press."""
