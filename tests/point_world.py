@@ -41,6 +41,7 @@ class PointWorld(World):
             n_action_steps=3,
             imagines=description.get("imagines", True),
             inverts=description.get("inverts", True),
+            judges=True,
         )
 
     def encode(self, images: Tensor) -> Tensor:

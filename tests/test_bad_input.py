@@ -205,7 +205,7 @@ TRAIN_WORLD = [*WORLD, "--dataset.root=data", "--output_dir=run", "--steps=1", "
     ("flags", "named"),
     [
         (["--policy.preset=tiny"], "--policy.type and --model.type: both are given: expected one of them"),
-        (["--model.type=jepo"], "--model.type=jepo: expected one of jepa"),
+        (["--model.type=jepo"], "--model.type=jepo: expected one of jepa, lewm"),
         (["--model.latents=3"], "--model.latents is no flag here: expected --model.num_latents"),
         (["--model.preset=huge"], "--model.preset=huge: expected one of tiny, small"),
         (["--model.tower=resnet19"], "image tower 'resnet19': expected one of strided12"),

@@ -7,7 +7,7 @@ The untrained policies, their input and the timing in turn serve other benches a
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -100,7 +100,7 @@ def time_in_turn(
 
 
 def latency_rows(
-    seconds: Mapping[str, Sequence[float]], ratio: str, base: Callable[[str], str]
+    seconds: Mapping[str, list[float]], ratio: str, base: Callable[[str], str]
 ) -> dict[str, dict[str, Any]]:
     """`p50` and `p95` in milliseconds of each, and as `ratio` its median over that of its base; printed."""
     rows: dict[str, dict[str, Any]] = {name: percentiles_ms(taken) for name, taken in seconds.items()}

@@ -22,12 +22,12 @@ from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.subgoals import SUBGOAL
 from policies.latent_vla.trajectories import STEPS_TO_SUCCESS
 from policies.latent_vla.waypoint import WAYPOINT
-from world_models.config import JEPAConfig
+from world_models.config import ClipConfig
 
 Batch = dict[str, Any]
 
 
-def delta_indices_of(config: PreTrainedConfig | JEPAConfig, features: Iterable[str]) -> dict[str, list[int]]:
+def delta_indices_of(config: PreTrainedConfig | ClipConfig, features: Iterable[str]) -> dict[str, list[int]]:
     """Offsets, in frames, of the window a model wants of each feature; others have no time dimension."""
     deltas: dict[str, list[int]] = {}
     for key in features:

@@ -42,10 +42,12 @@ from embodied.evaluation.policy_loading import PROCESSORS, usable_device
 from embodied.manifest import read_json
 from embodied.training.checkpoint import load_checkpoint_folder
 from embodied.training.trainable import Batch
-from embodied.training.world_models import JEPA_TYPE, WorldModelFeatures, cut_clip
-from world_models.config import JEPAConfig, Sizes
+from embodied.training.world_models import WorldModelFeatures, cut_clip
+from world_models.config import Sizes
 from world_models.encoders import stack_cameras
 from world_models.from_pixels import JEPA, Clip
+from world_models.kinds import KINDS
+from world_models.lewm import LeWorldModel
 
 FILES = ("config.json", "model.safetensors", *PROCESSORS)
 
@@ -63,7 +65,7 @@ class LoadedWorldModel:
     """
 
     folder: Path
-    model: JEPA
+    model: JEPA | LeWorldModel
     features: WorldModelFeatures
     preprocessor: PolicyProcessorPipeline[dict[str, Any], dict[str, Any]]
     postprocessor: PolicyProcessorPipeline[PolicyAction, PolicyAction]
@@ -123,15 +125,15 @@ def load_world_model(path: Path, device: str | None = None) -> LoadedWorldModel:
             raise UserError(f"{folder}: has no {name}: expected a complete checkpoint")
     device = usable_device(device)
     described = read_json(folder / "config.json")
-    if described.get("type") != JEPA_TYPE:
+    if described.get("type") not in KINDS:
         raise UserError(
             f"{folder}: holds a {described.get('type')}: expected a world model, as "
-            f"`embodied train --model.type={JEPA_TYPE}` writes it"
+            f"`embodied train --model.type={'|'.join(KINDS)}` writes it"
         )
+    kind = KINDS[described["type"]]
     try:
-        model = JEPA(
-            draccus.decode(JEPAConfig, described["network"]), draccus.decode(Sizes, described["sizes"])
-        )
+        network: Any = draccus.decode(kind.config, described["network"])
+        model = kind.network(network, draccus.decode(Sizes, described["sizes"]))
         features = draccus.decode(WorldModelFeatures, described["features"])
     except (DraccusException, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'}: {first_line(error)}") from error

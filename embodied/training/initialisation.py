@@ -8,7 +8,9 @@ from torch import nn
 from embodied.errors import UserError
 from embodied.evaluation.world_model_loading import LoadedWorldModel
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
+from world_models.config import JEPAConfig
 from world_models.encoders import VisualEncoder
+from world_models.from_pixels import JEPA
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,9 @@ def start_from_world_model(policy: nn.Module, world: LoadedWorldModel) -> None:
             f"--policy.backbone={policy.config.backbone}: expected scratch with --policy.world_model_path, "
             f"as the image tower of {world.folder} is no VLM's"
         )
-    _require_equal(policy, world)
+    if not isinstance(world.model, JEPA):
+        raise UserError(f"--policy.world_model_path: {world.folder} holds no jepa, whose image tower is ours")
+    _require_equal(policy, world, world.model.config)
     policy.encoder.load_state_dict(world.model.encoder.state_dict())
     if policy.foresight is None:
         return
@@ -40,8 +44,8 @@ def start_from_world_model(policy: nn.Module, world: LoadedWorldModel) -> None:
         logger.info("%s: its dynamics differ from the policy's, which start afresh", world.folder)
 
 
-def _require_equal(policy: LatentVLAPolicy, world: LoadedWorldModel) -> None:
-    config, theirs = policy.config, world.model.config
+def _require_equal(policy: LatentVLAPolicy, world: LoadedWorldModel, theirs: JEPAConfig) -> None:
+    config = policy.config
     compared: dict[str, tuple[Any, Any]] = {
         "cameras": (world.features.cameras, list(config.image_features)),
         "image tower": (theirs.tower, config.tower),

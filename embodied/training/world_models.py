@@ -36,27 +36,30 @@ from policies.latent_vla.normalization import NORMALIZATION
 from policies.latent_vla.processor_latent_vla import checked_statistics, make_processors
 from policies.latent_vla.tokenizer import VOCABULARY, ByteTokenizerStep
 from policies.latent_vla.trajectories import future_outcomes, reward_scale
-from world_models.config import JEPAConfig, Sizes
+from world_models.config import ClipConfig, JEPAConfig, LeWMConfig, Sizes
 from world_models.encoders import stack_cameras
 from world_models.from_pixels import JEPA, Clip
+from world_models.kinds import KINDS
+from world_models.lewm import LeWorldModel
 from world_models.teacher import FrozenTeacher
 
-JEPA_TYPE = "jepa"
 
-
-@ModelConfig.register_subclass(JEPA_TYPE)
+@ModelConfig.register_subclass("jepa")
 @dataclass(frozen=True, kw_only=True)
 class JEPAModelConfig(ModelConfig, JEPAConfig):
     """Flags of a world model: those of every model, and the network's own."""
 
-    def network(self) -> JEPAConfig:
-        """What the network is built from."""
-        return JEPAConfig(**{item.name: getattr(self, item.name) for item in fields(JEPAConfig)})
+
+@ModelConfig.register_subclass("lewm")
+@dataclass(frozen=True, kw_only=True)
+class LeWMModelConfig(ModelConfig, LeWMConfig):
+    """Flags of LeWorldModel: those of every model, and the network's own."""
 
 
-JEPAModelConfig.__doc__ = "\n\n".join(  # what --help shows above the flags
-    inspect.cleandoc(part.__doc__ or "") for part in (ModelConfig, JEPAConfig)
-)
+for _config in (JEPAModelConfig, LeWMModelConfig):  # what --help shows above the flags
+    _config.__doc__ = "\n\n".join(
+        inspect.cleandoc(part.__doc__ or "") for part in (ModelConfig, ClipConfig, _config.__bases__[1])
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class WorldModelFeatures:
         """S, 0 if there is no proprioception."""
         return self.input_features[OBS_STATE].shape[0] if OBS_STATE in self.input_features else 0
 
-    def delta_indices(self, config: JEPAConfig, available: Iterable[str]) -> dict[str, list[int]]:
+    def delta_indices(self, config: ClipConfig, available: Iterable[str]) -> dict[str, list[int]]:
         """Window of each key that a clip is cut from, of those that a data set has, in environment steps."""
         used = {*self.input_features, *self.output_features, REWARD}
         return delta_indices_of(config, [key for key in available if key in used])
@@ -125,11 +128,13 @@ def world_model_trainable(config: ModelConfig, metadata: LeRobotDatasetMetadata)
     metadata: of what is loaded, as `seen_metadata` gives it. Raises ValueError for cameras that differ in
     size and for statistics that are missing.
     """
-    assert isinstance(config, JEPAModelConfig)  # the only choice so far
+    name = config.get_choice_name(type(config))
+    kind = KINDS[name]
+    network: Any = kind.config(**{item.name: getattr(config, item.name) for item in fields(kind.config)})
     device = usable_device(config.device, "--model.device")
     features = features_of(metadata, actions=config.actions)
     teacher = None
-    if config.teacher != "none":
+    if isinstance(config, JEPAModelConfig) and config.teacher != "none":
         teacher = FrozenTeacher(config.teacher, pretrained=config.teacher_pretrained, device=device)
     sizes = Sizes(
         cameras=len(features.cameras),
@@ -138,19 +143,19 @@ def world_model_trainable(config: ModelConfig, metadata: LeRobotDatasetMetadata)
         vocabulary=VOCABULARY,
         teacher_dim=teacher.dim if teacher else 0,
     )
-    model = JEPA(config.network(), sizes).to(device)
+    model = kind.network(network, sizes).to(device)
     all_statistics: Any = metadata.stats or {}  # arrays, though LeRobot says tensors
     statistics = checked_statistics(features, all_statistics)
     preprocessor, postprocessor = make_processors(
         features,
         statistics,
         device=device,
-        tokenizer=ByteTokenizerStep(max_length=config.max_instruction_bytes),
+        tokenizer=ByteTokenizerStep(max_length=network.max_instruction_bytes),
     )
 
     def save(folder: Path) -> None:
         save_model(model, str(folder / "model.safetensors"))
-        write_json(folder / "config.json", description(model, features))
+        write_json(folder / "config.json", description(name, model, features))
         preprocessor.save_pretrained(folder)
         postprocessor.save_pretrained(folder)
 
@@ -163,24 +168,24 @@ def world_model_trainable(config: ModelConfig, metadata: LeRobotDatasetMetadata)
         module=model,
         preprocess=preprocess,
         save=save,
-        delta_indices=features.delta_indices(config, metadata.features),
+        delta_indices=features.delta_indices(network, metadata.features),
         parameter_groups=[{"params": model.parameters()}],
         identity={key: value for key, value in encoded.items() if key != "device"},
         specification=specification(features.input_features, features.output_features, metadata),
     )
 
 
-def description(model: JEPA, features: WorldModelFeatures) -> dict[str, Any]:
-    """A checkpoint's `config.json`, from which the network is built again."""
+def description(name: str, model: JEPA | LeWorldModel, features: WorldModelFeatures) -> dict[str, Any]:
+    """A checkpoint's `config.json`, from which the network is built again; name: of its kind."""
     return {
-        "type": JEPA_TYPE,
+        "type": name,
         "network": dataclasses.asdict(model.config),
         "sizes": dataclasses.asdict(model.sizes),
         "features": draccus.encode(features),
     }
 
 
-def cut_clip(batch: Batch, config: JEPAConfig, features: WorldModelFeatures) -> Clip:
+def cut_clip(batch: Batch, config: ClipConfig, features: WorldModelFeatures) -> Clip:
     """A clip, without a teacher, from a normalised batch of windows (those of `features.delta_indices`)."""
     images = stack_cameras([batch[key] for key in features.cameras])
     history, steps, chunk_steps = config.history, config.rollout_steps, config.chunk_steps
@@ -200,6 +205,6 @@ def cut_clip(batch: Batch, config: JEPAConfig, features: WorldModelFeatures) -> 
         is_pad=batch[f"{features.cameras[0]}_is_pad"][:, history:moments],
         instruction=(batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK].bool()),
         outcomes=outcomes if features.state_dim else dataclasses.replace(outcomes, state=None),
-        ending=images[:, -1] if config.inverse_dynamics else None,
-        is_step_pad=batch[f"{ACTION}_is_pad"].reshape(size, steps, -1) if config.inverse_dynamics else None,
+        ending=images[:, -1] if config.sees_ending else None,
+        is_step_pad=batch[f"{ACTION}_is_pad"].reshape(size, steps, -1) if config.sees_ending else None,
     )

@@ -40,7 +40,8 @@ class WorldSpecification:
     """What a world model fixes for whoever plans over it.
 
     history: T moments, n_action_steps environment steps apart; chunk_size: h; imagines: whether it can
-    imagine scenes from an instruction; inverts: whether it has inverse dynamics.
+    imagine scenes from an instruction; inverts: whether it has inverse dynamics; judges: whether it reads
+    what a scene is worth.
     """
 
     input_features: dict[str, PolicyFeature]
@@ -50,6 +51,7 @@ class WorldSpecification:
     n_action_steps: int
     imagines: bool
     inverts: bool
+    judges: bool
 
 
 @PreTrainedConfig.register_subclass("latent_mpc")
@@ -151,6 +153,11 @@ class LatentMPCConfig(PreTrainedConfig):
             raise ValueError(
                 "--policy.begin=inverse: the world model has no inverse dynamics: expected one trained with "
                 "--model.inverse_dynamics=true"
+            )
+        if self.reads_outcomes and not specification.judges:
+            raise ValueError(
+                f"--policy.reward_weight={self.reward_weight:g} --policy.value_weight={self.value_weight:g}: "
+                "the world model reads no outcomes: expected 0 for both, or a jepa"
             )
         self.world_model = world_model
         self.input_features = dict(specification.input_features)

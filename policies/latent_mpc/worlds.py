@@ -24,8 +24,10 @@ from policies.latent_mpc.configuration_latent_mpc import WorldSpecification
 from policies.latent_vla.backbone import Context
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
-from world_models.config import JEPAConfig, Sizes
+from world_models.config import Sizes
 from world_models.from_pixels import JEPA
+from world_models.kinds import KINDS
+from world_models.lewm import LeWorldModel
 from world_models.outcomes import Outcomes
 
 
@@ -93,6 +95,7 @@ class LatentVLAWorld(World):
             n_action_steps=config.n_action_steps,
             imagines=imagines,
             inverts=False,
+            judges=True,
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -136,11 +139,11 @@ def latent_vla_world(description: dict[str, Any], weights: Path | None) -> World
     return LatentVLAWorld(policy)
 
 
-class JEPAWorld(World):
+class StandaloneWorld(World):
     """A world model that was trained alone."""
 
     def __init__(
-        self, model: JEPA, inputs: dict[str, PolicyFeature], outputs: dict[str, PolicyFeature]
+        self, model: JEPA | LeWorldModel, inputs: dict[str, PolicyFeature], outputs: dict[str, PolicyFeature]
     ) -> None:
         super().__init__()
         if not outputs:
@@ -154,6 +157,7 @@ class JEPAWorld(World):
             n_action_steps=model.config.chunk_steps,
             imagines=False,
             inverts=model.inverse is not None,
+            judges=isinstance(model, JEPA),
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -182,10 +186,11 @@ class JEPAWorld(World):
         raise ValueError("a world model trained alone imagines nothing: expected a latent_vla")
 
 
-def jepa_world(description: dict[str, Any], weights: Path | None) -> World:
-    """A world model as `embodied train --model.type=jepa` saves it."""
-    network, sizes = description["network"], description["sizes"]
-    model = JEPA(draccus.decode(JEPAConfig, network), draccus.decode(Sizes, sizes))
+def standalone_world(description: dict[str, Any], weights: Path | None) -> World:
+    """A world model as `embodied train --model.type=jepa|lewm` saves it."""
+    kind = KINDS[description["type"]]
+    network: Any = draccus.decode(kind.config, description["network"])
+    model = kind.network(network, draccus.decode(Sizes, description["sizes"]))
     if weights is not None:
         load_model(model, weights)
     features = description["features"]
@@ -193,11 +198,11 @@ def jepa_world(description: dict[str, Any], weights: Path | None) -> World:
         draccus.decode(dict[str, PolicyFeature], features[name])
         for name in ("input_features", "output_features")
     )
-    return JEPAWorld(model, {name: inputs[name] for name in features["cameras"]} | inputs, outputs)
+    return StandaloneWorld(model, {name: inputs[name] for name in features["cameras"]} | inputs, outputs)
 
 
 WORLDS: dict[str, Callable[[dict[str, Any], Path | None], World]] = {
-    "jepa": jepa_world,
+    **dict.fromkeys(KINDS, standalone_world),
     "latent_vla": latent_vla_world,
 }
 """Per `type` in a checkpoint's config.json: from that file's contents, and the weights to load unless they

@@ -120,7 +120,7 @@ def saved_jepa(tmp_path: Path) -> Callable[..., Path]:
         tokenizer = ByteTokenizerStep(max_length=256)
         for part in make_processors(features, statistics, device="cpu", tokenizer=tokenizer):
             part.save_pretrained(folder)
-        write_json(folder / "config.json", description(model, features))
+        write_json(folder / "config.json", description("jepa", model, features))
         save_model(model, str(folder / "model.safetensors"))
         return folder
 

@@ -20,10 +20,9 @@ from embodied.evaluation.policy_loading import LoadedPolicy, load_policy
 from embodied.evaluation.world_model_loading import LoadedWorldModel, load_world_model
 from embodied.manifest import read_json
 from embodied.training.checkpoint import load_checkpoint_folder
-from embodied.training.world_models import JEPA_TYPE
 from policies.latent_vla.modeling_latent_vla import LatentVLAPolicy
 from world_models.encoders import stack_cameras
-from world_models.from_pixels import JEPA
+from world_models.kinds import KINDS
 
 
 class PolicyWorldModel:
@@ -112,7 +111,8 @@ class StandaloneWorldModel:
         """An encoder of the same architecture that has learned nothing."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            fresh = JEPA(self._loaded.model.config, self._loaded.model.sizes).to(self.device).eval()
+            trained: Any = self._loaded.model
+            fresh = type(trained)(trained.config, trained.sizes).to(self.device).eval()
 
         @torch.no_grad()
         def encode(pictures: Mapping[str, Tensor], states: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def load_held(path: Path, device: str | None, overrides: list[str]) -> Held:
         UserError: a checkpoint that cannot be used or holds no world model, or overrides without a policy.
     """
     description = load_checkpoint_folder(path) / "config.json"
-    if description.is_file() and read_json(description).get("type") == JEPA_TYPE:
+    if description.is_file() and read_json(description).get("type") in KINDS:
         if overrides:
             name = overrides[0].removeprefix("--").partition("=")[0]
             raise UserError(f"--model.{name}: is fixed by training, expected no such flag for a world model")
@@ -160,8 +160,8 @@ def load_held(path: Path, device: str | None, overrides: list[str]) -> Held:
     policy = loaded[0]
     if not isinstance(policy, LatentVLAPolicy) or policy.foresight is None:
         raise UserError(
-            f"--model.path={path}: a {policy.config.type} without a world model: expected a jepa, or a "
-            "latent_vla that was trained with --policy.world_model=true"
+            f"--model.path={path}: a {policy.config.type} without a world model: expected a "
+            f"{' or '.join(KINDS)}, or a latent_vla that was trained with --policy.world_model=true"
         )
     world = PolicyWorldModel(policy, *loaded[1:])
     return Held(world=world, proposer=world, policy=loaded)

@@ -136,7 +136,7 @@ def test_proposals_see_the_whole_history(make_loaded: Callable) -> None:
 
 def test_a_policy_without_a_world_model_is_refused(save_checkpoint: Callable) -> None:
     for kind in ("act", "latent_vla"):
-        with pytest.raises(UserError, match=f"a {kind} without a world model: expected a jepa, or a latent_"):
+        with pytest.raises(UserError, match=f"a {kind} without a world model: expected a jepa or lewm, or"):
             load_held(save_checkpoint(kind), "cpu", [])
 
 
