@@ -1,17 +1,13 @@
 r"""Does the memory decide? Pairs of episodes with different cues, on their own bank, on none, on each other's.
 
-    embodied collect --env.task=memory --episodes=100 --disturbed_episodes=300 --noise=2 --dataset.root=data/memory
-    embodied train --dataset.root=data/memory --dataset.episodes="[$(seq -s, 0 399)]" --policy.memory_tokens=24 \
-        --policy.memory_window=36 --policy.mode=imagine --policy.imagination=inert --policy.imagine_subgoals=true \
-        --policy.imagined_steps=1 --policy.subgoal_loss_weight=0.5 --batch_size=4 --steps=1500 --seed=0 \
-        --output_dir=runs/memory-0
-    python scripts/memory_choices.py runs/memory-0 runs/memory-1 runs/memory-2
+    embodied compare scripts/memory.json --output_dir=runs/memory --results=results
+    python scripts/memory_choices.py runs/memory/training/bank-0 runs/memory/training/bank-1 \
+        runs/memory/training/bank-2
 
-Cost on one core that computes in bf16: 3 minutes to collect, 16 to train (the first 400 episodes are those of
-level 1) and 3 here per checkpoint. A line per task and memory, over all checkpoints: whose cue is what was
-chosen, in per cent of the episodes; `own` is success. Expect most who choose to do so by the other's cue with
-the memory swapped. The result is results/memory_choices.json.
-"""  # noqa: E501
+Cost on one core: what the recipe says, and 7 minutes here per checkpoint. A line per task and memory, over all
+checkpoints: whose cue is what was chosen, in per cent of the episodes; `own` is success. Expect nearly all to
+choose by the other's cue with the memory swapped. The result is results/memory_choices.json.
+"""
 
 import argparse
 import sys
@@ -23,16 +19,17 @@ from embodied.evaluation.memory_choices import KINDS, choice_rows, count_choices
 from embodied.evaluation.policy_loading import load_policy
 from embodied.evaluation.summary import align
 from envs.so101 import SO101Env
+from envs.tasks import TASK_SETS
 from policies.latent_vla.memory import MEMORIES
 
-TASKS = ["memory-1", "memory-1-held-out", "memory-3", "memory-3-held-out"]
+TASKS = [task for split in ("memory", "memory-held-out") for task in TASK_SETS[split]]
 COLUMNS = ["task", "memory", *(f"{kind} cue" for kind in KINDS[:3]), "no choice in time"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", type=Path)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS[:2])
-    parser.add_argument("--pairs", type=int, default=17)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS[:3])
+    parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=420_000)
     parser.add_argument("--json", type=Path, default=Path("results/memory_choices.json"))
     args = parser.parse_args()

@@ -1,8 +1,8 @@
 """Whose memory decides? Two episodes with different cues run side by side, and what each chooses is noted.
 
 With the memory swapped, each acts on what the other has been shown: if the bank carries the cue, then what is
-chosen is the other's. Level 1 of the memory tasks (a color) and level 3 (a number), whose cues mean the same
-in every scene; a cup of level 2 stands elsewhere in each.
+chosen is the other's. The cues of the memory tasks mean the same in every scene: a color at level 1, a side at
+level 2, a number at level 3.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ use_renderer()
 
 from envs.chunk import ChunkWrapper  # noqa: E402  (MuJoCo binds its OpenGL backend on import)
 from envs.so101 import SO101Env  # noqa: E402
-from envs.tasks.memory import CUE, PADS, PRESSES  # noqa: E402
+from envs.tasks.memory import CUE, CUPS, PADS, PRESSES  # noqa: E402
 
 KINDS = ("own", "other", "third", "none")
 """What an episode chose: as its own cue says, as the other's, as neither's; nothing in time."""
 
 
 def cue(env: SO101Env) -> int:
-    """What an episode shows, 0 to 2: a color, or one less than how often to press."""
+    """What an episode shows, 0 to 2: a color, a side, or one less than how often to press."""
     return int(_numbers(env)[CUE])
 
 
@@ -37,9 +37,10 @@ def chosen(env: SO101Env, is_in_time: bool) -> int | None:
     if not is_in_time:
         return None
     places = env.landmarks()
-    if PADS[0] not in places:
+    if "button" in places:
         return int(_numbers(env)[PRESSES]) - 1
-    return int(np.argmin([np.linalg.norm(places["gripper"] - places[name]) for name in PADS]))
+    names = PADS if PADS[0] in places else CUPS
+    return int(np.argmin([np.linalg.norm(places["gripper"] - places[name]) for name in names]))
 
 
 def pairs_of_seeds(make_env: Callable[[], SO101Env], first_seed: int) -> Iterator[tuple[int, int]]:

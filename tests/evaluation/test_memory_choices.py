@@ -52,7 +52,13 @@ class KnowingAgent:
 
 @pytest.mark.parametrize(
     ("task", "whose"),
-    [("memory-1", "own"), ("memory-1", "other"), ("memory-1", "none"), ("memory-3", "other")],
+    [
+        ("memory-1", "own"),
+        ("memory-1", "other"),
+        ("memory-1", "none"),
+        ("memory-2", "other"),
+        ("memory-3", "other"),
+    ],
 )
 def test_what_is_chosen_is_told_by_whose_cue_it_was(task: str, whose: str) -> None:
     agent = KnowingAgent(task, whose)
