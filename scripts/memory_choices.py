@@ -1,10 +1,10 @@
-r"""Does the memory decide? Pairs of episodes with different cues, on their own bank, on none, on each other's.
+r"""Does the memory decide? Pairs of episodes with different cues, on their own bank, none or each other's.
 
     embodied compare scripts/memory.json --output_dir=runs/memory --results=results
     python scripts/memory_choices.py runs/memory/training/bank-0 runs/memory/training/bank-1 \
         runs/memory/training/bank-2
 
-Cost on one core: what the recipe says, and 7 minutes here per checkpoint. A line per task and memory, over all
+Cost on one core, beside the recipe's: 7 minutes per checkpoint. A line per task and memory, over all
 checkpoints: whose cue is what was chosen, in per cent of the episodes; `own` is success. Expect nearly all to
 choose by the other's cue with the memory swapped. The result is results/memory_choices.json.
 """

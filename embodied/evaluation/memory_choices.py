@@ -1,8 +1,8 @@
 """Whose memory decides? Two episodes with different cues run side by side, and what each chooses is noted.
 
 With the memory swapped, each acts on what the other has been shown: if the bank carries the cue, then what is
-chosen is the other's. The cues of the memory tasks mean the same in every scene: a color at level 1, a side at
-level 2, a number at level 3.
+chosen is the other's. Cues mean the same in every scene: a color at level 1, a side at level 2, a number at
+level 3.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
