@@ -29,7 +29,7 @@ each window; all, where a batch does not tell."""
 
 MEMORIES = ("kept", "wiped", "swapped")
 """What a decision reads at run time: its own bank, an empty one, or, as a control, the bank of the next
-episode of the batch."""
+episode of the batch, with all that this one would have said by itself."""
 
 LONGEST = 100
 """Looks over which the slowest wave of the embedding of ages makes a quarter turn."""

@@ -183,15 +183,13 @@ class LatentVLAPolicy(PreTrainedPolicy):
         self.recollection = look(past, *self._observe(batch), history, batch.get(IS_FIRST))
         latents, state = self.recollection.latents, self.recollection.states
         shape = (state.shape[0], *self.config.noise_shape)  # not len, which an export would fix
-        if noise is None:
-            noise = torch.randn(shape, device=state.device)
+        noise = torch.randn(shape, device=state.device) if noise is None else noise
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {shape}")
         if prefix is not None:
             prefix = Prefix(subtract_anchor(prefix.actions, batch), prefix.weights)
-        said = None
         if self.config.mode == "plan":
-            chunk = self._plan(batch, latents, state, noise, prefix)
+            chunk, said = self._plan(batch, latents, state, noise, prefix), None
         else:
             all_read, said = self._think(batch, latents, state, noise)
             noise = noise * self.config.temperature
@@ -279,10 +277,12 @@ class LatentVLAPolicy(PreTrainedPolicy):
         readout = self._readout(latents.new_zeros(latents.shape[0], dtype=torch.bool))
         if self.config.mode == "reactive" or self.imagination is None:
             return self.backbone.extend(instruction, [scene, readout]), None
-        context = self.backbone.extend(instruction, [scene])
-        plan = self.imagination.imagine(self.backbone, context, self._looking(batch))
-        plan = self._intervened(plan, batch, scene, noise)
-        said = plan[:, 0, -1:] if self.config.memory_subgoals else None
+        imagine = partial(self.imagination.imagine, self.backbone, look=self._looking(batch))
+        plan = imagine(self.backbone.extend(instruction, [scene]))
+        plan = said = self._intervened(plan, batch, scene, noise)
+        if self.config.memory == "swapped":  # each bank goes on as if its own episode had read it
+            said = imagine(self.backbone.extend(instruction, [self._recall(latents, state, "kept")]))
+        said = said[:, 0, -1:] if self.config.memory_subgoals else None
         return self._read_plan(instruction, scene, plan, readout), said
 
     @torch.no_grad()
@@ -379,12 +379,12 @@ class LatentVLAPolicy(PreTrainedPolicy):
         tokens = [latents, self.embed_state(state, latents).unsqueeze(2)]
         return (torch.cat(tokens, dim=2) + self.history_embedding).flatten(1, 2)
 
-    def _recall(self, latents: Tensor, state: Tensor) -> Tensor:
-        """The scene, fused with what the policy remembers of the episode."""
+    def _recall(self, latents: Tensor, state: Tensor, way: str = "") -> Tensor:
+        """The scene, fused with what the policy remembers of the episode; way: the configuration's, if ''."""
         scene = self._scene(latents, state)
         if self.memory is None or self.recollection is None:
             return scene
-        return self.memory.recall(scene, self.recollection.bank, self.config.memory)
+        return self.memory.recall(scene, self.recollection.bank, way or self.config.memory)
 
     def _readout(self, explores: Tensor) -> Tensor:
         """The read-out token (B, 1, D); another one for whom is asked to act as failed episodes did."""

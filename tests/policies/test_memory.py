@@ -302,6 +302,20 @@ def test_words_of_an_earlier_look_count_where_they_are_remembered(
     assert torch.equal(*losses) != remembers
 
 
+def test_a_swapped_bank_is_what_the_other_would_have_remembered_by_itself(
+    make_saying: Callable, make_episodes: Callable
+) -> None:
+    """Else what is said would wander from bank to bank: each would read its own words every other look."""
+    banks = {}
+    for memory in ("kept", "swapped"):
+        policy = make_saying()
+        policy.config.memory = memory
+        chunks = run(policy, make_episodes(0))
+        banks[memory] = policy.recollection.bank.tokens, chunks
+    torch.testing.assert_close(banks["swapped"][0], banks["kept"][0])
+    assert not torch.allclose(banks["swapped"][1], banks["kept"][1], atol=1e-4)
+
+
 def test_words_are_remembered_only_where_they_are_said(make_remembering: Callable) -> None:
     with pytest.raises(ValueError, match=r"--policy\.memory_subgoals=true: expected --policy\.memory_tokens"):
         make_remembering(memory_subgoals=True)
