@@ -309,6 +309,7 @@ def test_a_swapped_bank_is_what_the_other_would_have_remembered_by_itself(
     banks = {}
     for memory in ("kept", "swapped"):
         policy = make_saying()
+        torch.nn.init.constant_(policy.memory.gate.bias, 4.0)  # what is said follows from what is retrieved
         policy.config.memory = memory
         chunks = run(policy, make_episodes(0))
         banks[memory] = policy.recollection.bank.tokens, chunks
