@@ -303,18 +303,18 @@ def test_words_of_an_earlier_look_count_where_they_are_remembered(
 
 
 def test_a_swapped_bank_is_what_the_other_would_have_remembered_by_itself(
-    make_saying: Callable, make_episodes: Callable
+    make_remembering: Callable, make_episodes: Callable
 ) -> None:
     """Else what is said would wander from bank to bank: each would read its own words every other look."""
-    banks = {}
-    for memory in ("kept", "swapped"):
-        policy = make_saying()
-        torch.nn.init.constant_(policy.memory.gate.bias, 4.0)  # what is said follows from what is retrieved
-        policy.config.memory = memory
-        chunks = run(policy, make_episodes(0))
-        banks[memory] = policy.recollection.bank.tokens, chunks
-    torch.testing.assert_close(banks["swapped"][0], banks["kept"][0])
-    assert not torch.allclose(banks["swapped"][1], banks["kept"][1], atol=1e-4)
+    policy = make_remembering(**SAYING | {"memory_subgoals": True, "subgoal_loss_weight": 1.0})
+    told = (torch.arange(EPISODES) % 2).repeat_interleave(WINDOW)[:, None]
+    learn(policy, lambda seed: make_episodes(seed) | {SUBGOAL: told}, steps=50)
+    unseen = make_episodes(1000)
+    assert error(policy, unseen) < 0.2
+    remembered = policy.recollection.bank.tokens
+    policy.config.memory = "swapped"
+    assert error(policy, unseen) > 1.7
+    torch.testing.assert_close(policy.recollection.bank.tokens, remembered)
 
 
 def test_words_are_remembered_only_where_they_are_said(make_remembering: Callable) -> None:
