@@ -102,6 +102,7 @@ def _eager(policy: LatentVLAPolicy, batch: Batch) -> Decider:
 
 
 def _compiled(policy: LatentVLAPolicy, batch: Batch, **settings: Any) -> Decider:
+    _eager(policy, batch)()  # transformers installs hooks at the first call, which cannot be compiled
     decide = torch.compile(partial(_decide, policy), fullgraph=True, **settings)
     return torch.no_grad()(partial(decide, batch, _noise(policy, batch)))
 

@@ -48,7 +48,7 @@ def test_onnx_decides_as_eager_does(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_decision_is_one_graph_that_decides_as_eager_does() -> None:
-    """What is compiled is captured as a whole; here it is run as it is, which spares the compiler's minute."""
+    """What is compiled is captured as a whole; run as it is, which spares the compiler's minute."""
     policy, batch = untrained(32, "cpu", mode="reactive", action_head="regression"), observation(32, "cpu")
     captured = runtimes._compiled(policy, batch, backend="eager")()
     torch.testing.assert_close(captured, runtimes._eager(policy, batch)(), atol=1e-4, rtol=0)
