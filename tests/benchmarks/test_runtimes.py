@@ -46,7 +46,6 @@ def test_onnx_decides_as_eager_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(actions, found["eager"]().numpy(), atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_decision_is_one_graph_that_decides_as_eager_does() -> None:
     """What is compiled is captured as a whole; run as it is, which spares the compiler's minute."""
     policy, batch = untrained(32, "cpu", mode="reactive", action_head="regression"), observation(32, "cpu")
