@@ -159,11 +159,11 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
         ),
         (
             ["bench"],
-            "bench envs, bench loader, bench infer, bench train, bench plan, bench growth, bench evaluate",
+            "bench envs, bench loader, bench infer, bench runtimes, bench train, bench plan, bench growth, bench evaluate",
         ),
         (
             ["bench", "speed"],
-            "bench envs, bench loader, bench infer, bench train, bench plan, bench growth, bench evaluate",
+            "bench envs, bench loader, bench infer, bench runtimes, bench train, bench plan, bench growth, bench evaluate",
         ),
     ],
 )
