@@ -12,7 +12,7 @@ import pytest
 
 from embodied import cli
 from embodied.errors import UserError
-from embodied.verbs import COMMANDS, Verb
+from embodied.verbs import BENCHES, COMMANDS, Verb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,11 +159,11 @@ def test_flags_of_the_policy_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> N
         ),
         (
             ["bench"],
-            "bench envs, bench loader, bench infer, bench runtimes, bench train, bench plan, bench growth, bench evaluate",
+            ", ".join(f"bench {what}" for what in BENCHES),
         ),
         (
             ["bench", "speed"],
-            "bench envs, bench loader, bench infer, bench runtimes, bench train, bench plan, bench growth, bench evaluate",
+            ", ".join(f"bench {what}" for what in BENCHES),
         ),
     ],
 )
