@@ -4,9 +4,10 @@ r"""Does the memory decide? Pairs of episodes with different cues, on their own 
     python scripts/memory_choices.py runs/memory/training/bank-0 runs/memory/training/bank-1 \
         runs/memory/training/bank-2
 
-Cost on one core, beside the recipe's: 7 minutes per checkpoint. A line per task and memory, over all
+Cost on one core, beside the recipe's: 2 minutes per checkpoint. A line per task and memory, over all
 checkpoints: whose cue is what was chosen, in per cent of the episodes; `own` is success. Expect nearly all to
-choose by the other's cue with the memory swapped. The result is results/memory_choices.json.
+choose by the other's cue with the memory swapped, except at level 3, where each counts the other's presses.
+The result is results/memory_choices.json.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python scripts/repeat_recipe.py scripts/guidance.json --arms guided --seeds 0
 
-Cost: twice that of the part; this one takes 25 minutes on one core. Expect the same weights, and of every
+Cost: twice that of the part. Expect the same weights, and of every
 episode the same row but for its times. An interrupted run goes on. The result is results/repeat_<name>.json.
 """
 
@@ -42,7 +42,10 @@ if __name__ == "__main__":
     parser.add_argument("--arms", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     args = parser.parse_args()
-    declaration = part_of(json.loads(args.recipe.read_text()), args.arms, args.seeds)
+    recipe = json.loads(args.recipe.read_text())
+    if unknown := set(args.arms) - set(recipe["arms"]):
+        parser.error(f"--arms: {', '.join(unknown)}: expected some of {', '.join(recipe['arms'])}")
+    declaration = part_of(recipe, args.arms, args.seeds)
     name, runs = declaration["name"], Path("runs/repeat") / args.recipe.stem
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / "declaration.json"
@@ -50,6 +53,7 @@ if __name__ == "__main__":
     for run in ("first", "second"):
         compare(CompareConfig(declaration=path, output_dir=runs / run))
     (rows, weights), (again, weights_again) = (outcome(runs / run, name) for run in ("first", "second"))
-    result = {"episodes": len(rows), "same_rows": rows == again, "same_weights": weights == weights_again}
+    result = {"episodes": len(rows), "same_rows": rows == again}
+    result |= {"checkpoints": len(weights), "same_weights": weights == weights_again}
     print(result)
     write_result(Path(f"results/repeat_{name}.json"), result, command=["python", *sys.argv], seed=None)

@@ -112,8 +112,8 @@ class LeWMConfig(ClipConfig):
 
     patch_size: of its ViT, pixels; dim: width D of a picture's one token; encoder_depth, encoder_heads: of
     the ViT; dynamics_depth, dynamics_heads, dropout: of its predictor; hidden: width of predictor and
-    projectors; sigreg_weight: of its loss beside the prediction's, over `directions` random projections. It
-    predicts each of the rollout_steps from the real moments before it, a history of one being the least.
+    projectors; sigreg_weight: of its loss beside the prediction's, over `directions` random projections.
+    history is 1: its predictor sees all moments of a clip before the one that it predicts.
     """
 
     rollout_steps: int = 3

@@ -66,7 +66,7 @@ class LatentVLAConfig(PreTrainedConfig):
     or all of it after imagining; imagination_reads_instruction: whether imagined scenes come on
     top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
     scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
-    `embodied train`; block_order: of sub-goals and scenes as the action head reads them, see `BLOCK_ORDERS`;
+    `embodied train`, others at run time; block_order: of both as the action head reads them: `BLOCK_ORDERS`;
     `grouped` scenes are also imagined without the sub-goals. world_model: learn what actions do; needed for
     `latent` imagination and for `plan`. proprioceptive_latents: whether latents hold the state as well, so
     that what is foreseen of the robot itself is as exact as its joints; goals then need a state too.

@@ -280,7 +280,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         imagine = partial(self.imagination.imagine, self.backbone, look=self._looking(batch))
         plan = imagine(self.backbone.extend(instruction, [scene]))
         plan = said = self._intervened(plan, batch, scene, noise)
-        if self.config.memory == "swapped":  # each bank goes on as if its own episode had read it
+        if self.config.memory == "swapped" and self.config.memory_subgoals:  # banks stay their own episode's
             said = imagine(self.backbone.extend(instruction, [self._recall(latents, state, "kept")]))
         said = said[:, 0, -1:] if self.config.memory_subgoals else None
         return self._read_plan(instruction, scene, plan, readout), said

@@ -51,7 +51,7 @@ def word_codes(sentences: Sequence[str]) -> Tensor:
         for part in (*words, *map(" ".join, pairwise(words))):
             generator = torch.Generator().manual_seed(zlib.crc32(part.encode()))
             code += torch.randint(2, (CODE,), generator=generator) * 2.0 - 1.0
-    return STEP * codes / codes.abs().sum(1, keepdim=True)
+    return STEP * codes / codes.abs().sum(1, keepdim=True).clamp(min=1.0)
 
 
 class Subgoals(nn.Module):

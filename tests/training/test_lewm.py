@@ -18,18 +18,7 @@ from embodied.training.loop import train
 from embodied.training.world_models import JEPAModelConfig, LeWMModelConfig
 from policies.latent_mpc.configuration_latent_mpc import LatentMPCConfig
 from policies.latent_mpc.modeling_latent_mpc import LatentMPCPolicy
-
-SMALL: dict[str, Any] = {
-    "dim": 16,
-    "patch_size": 8,
-    "encoder_depth": 1,
-    "encoder_heads": 2,
-    "dynamics_depth": 1,
-    "dynamics_heads": 2,
-    "hidden": 32,
-    "directions": 16,
-    "chunk_steps": 2,
-}
+from tests.lewm import SMALL
 
 
 @pytest.fixture

@@ -7,23 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.lewm import SMALL
 from world_models.config import LeWMConfig, Sizes
 from world_models.from_pixels import Clip
 from world_models.lewm import LeWorldModel
 from world_models.outcomes import Outcomes
 
 SIZES = Sizes(cameras=2, action_dim=4, state_dim=5, vocabulary=259)
-SMALL: dict[str, Any] = {
-    "dim": 16,
-    "patch_size": 8,
-    "encoder_depth": 1,
-    "encoder_heads": 2,
-    "dynamics_depth": 1,
-    "dynamics_heads": 2,
-    "hidden": 32,
-    "directions": 16,
-    "chunk_steps": 2,
-}
 
 
 def make(**changes: Any) -> LeWorldModel:
