@@ -54,6 +54,6 @@ if __name__ == "__main__":
         compare(CompareConfig(declaration=path, output_dir=runs / run))
     (rows, weights), (again, weights_again) = (outcome(runs / run, name) for run in ("first", "second"))
     result = {"episodes": len(rows), "same_rows": rows == again}
-    result |= {"checkpoints": len(weights), "same_weights": weights == weights_again}
+    result |= {"weight_files": len(weights), "same_weights": weights == weights_again}
     print(result)
     write_result(Path(f"results/repeat_{name}.json"), result, command=["python", *sys.argv], seed=None)
