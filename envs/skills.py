@@ -22,6 +22,9 @@ THERE = 0.008
 """Metres: so near is there."""
 PLACED = 0.015
 """Metres beside its place at which a thing may lie."""
+HOLD = 6
+"""Steps that a button has to be touched without a break until it is pressed, 0.2 s. Whoever presses stays: a
+touch that is over when it begins teaches to go down and up at once, and so to hover."""
 CLEAR = 0.035
 """What is carried is lifted so far before it goes sideways, metres."""
 

@@ -27,8 +27,6 @@ ROW, ASIDE = (-0.085, 0.0, 0.085), 0.01
 """Where cups stand from right to left, metres, each at most so far aside."""
 TOUCHED = 0.032
 """Metres from the middle of a thing: so near the point between closed jaws touches it."""
-HOLD = 6
-"""Steps that a button has to be touched without a break until it is down, 0.2 s: whoever presses stays."""
 STAYS_DOWN = 15
 """Steps until a button that was touched comes up again, 0.5 s: down and up both last longer than a chunk of
 actions, so that whoever looks in between sees every press."""
@@ -206,7 +204,7 @@ def _count(numbers: np.ndarray, from_button: float, from_end: float) -> Verdict:
     """Count a press of the button once it has been held; the end ends it, and so does a press too many."""
     is_touched, is_down = from_button <= TOUCHED, numbers[DOWN] > 0
     numbers[HELD] = numbers[HELD] + 1 if is_touched and not is_down else 0
-    if numbers[HELD] == HOLD:
+    if numbers[HELD] == skills.HOLD:
         numbers[PRESSES] += 1
         is_down = True
     numbers[DOWN] = STAYS_DOWN if is_touched and is_down else max(numbers[DOWN] - 1, 0)

@@ -1,8 +1,8 @@
 """Planning: a cube into a box and the lid closed, by stages of which each is possible only after others.
 
-A press on the orange button opens the glass lid, and the next one closes it. A button on which something
-stands cannot be pressed, under a closed lid there is no way into the box, and a box that holds anything else
-is not as it was asked for. Which stages there are follows from what is seen; nobody says so.
+The orange button, held for a moment, opens the glass lid, and the next time closes it. A button on which
+something stands cannot be pressed, under a closed lid there is no way into the box, and a box that holds
+anything else is not as it was asked for. Which stages there are follows from what is seen; nobody says so.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,10 @@ LID_AWAY = np.array((0.085, 0.0, 0.003 - LID_HEIGHT))
 ROWS, COLUMNS, JITTER = (0.19, 0.262), (-0.11, -0.04, 0.03), 0.008
 """Places on the free part of the table, x and y where the box is on the left, in metres."""
 TOUCHED, LEFT, COVERED = 0.03, 0.05, 0.03
-"""Metres from the button's middle: so near the point between the jaws presses it, until LEFT; a thing so near
+"""Metres from the button's middle: so near the point between the jaws touches it, until LEFT; a thing so near
 beside it covers it."""
+HELD = COLORS["white"]
+"""The button's color while it is held down, so that a press can be seen."""
 
 GONE = 0.045
 """Metres between the jaws and a cube that has been let go."""
@@ -55,10 +57,11 @@ MOVED = {CLEAR: BLOCKER, TAKE_OUT: OCCUPANT, PLACE: FIRST, PLACE_ANOTHER: SECOND
 PLANS = {1: (OPEN, PLACE, CLOSE), 2: (CLEAR, OPEN, PLACE, CLOSE), 3: (CLEAR, OPEN, TAKE_OUT, PLACE, CLOSE)}
 """The stages of each level in the only order that is possible; those held out place another cube as well."""
 
-IS_OPEN, LID, IS_DOWN, ASIDE = range(4)
-"""Of a goal's numbers: whether the lid is to be open; its way from closed, 0, to open, 1; whether the button
-is held down; from ASIDE on, x and y of two free places and of where the second cube lay. The rest is a plan:
-the stages as they are to be followed."""
+IS_OPEN, LID, TOUCHES, HUES, ASIDE = 0, 1, 2, 3, 5
+"""Of a goal's numbers: whether the lid is to be open; its way from closed, 0, to open, 1; for how many steps
+the button has been touched, HOLD of which press it; colors of the first and the second cube; from ASIDE on, x
+and y of two free places and of where the second cube lay. The rest is a plan: the stages as they are to be
+followed."""
 PLAN = ASIDE + 6
 
 ONE = (
@@ -96,13 +99,15 @@ class Planning(Task):
         cells = np.array([(x, y) for x in ROWS for y in COLUMNS])[generator.permutation(6)]
         cells = (cells + generator.uniform(-JITTER, JITTER, cells.shape)) * (1.0, side)
         button, first, second, *aside = cells[:5]
-        colors = [TARGETS[index] for index in generator.permutation(len(TARGETS))[:2]]
+        hues = generator.permutation(len(TARGETS))[:2]
+        colors = [TARGETS[hue] for hue in hues]
         texts = PICTURED if self._is_pictured else BOTH if SECOND in self._wanted else ONE
         text = texts[int(generator.integers(len(texts)))]
         box = np.array((BOX_X, side * BOX_Y, FLAT))
         slots = SLOTS[generator.permutation(len(SLOTS))]
         world.place("box", box)
         world.place("button", (*button, FLAT))
+        world.paint("button", COLORS["orange"])
         places = {FIRST: first, SECOND: second, BLOCKER: button, OCCUPANT: (box + slots[0])[:2]}
         for cube in self._cubes:
             world.place(cube.name, (*places[cube.name], SIZE))
@@ -111,24 +116,29 @@ class Planning(Task):
         _put_lid(world, 0.0)
         return Goal(
             instruction=text.format(first=colors[0], second=colors[1]),
-            numbers=np.array([0.0, 0.0, 0.0, *np.ravel(aside), *second, *self._plan], np.float64),
+            numbers=np.array([0, 0, 0, *hues, *np.ravel(aside), *second, *self._plan], np.float64),
         )
 
     def judge(self, world: World, goal: Goal, step: int) -> Verdict:
-        """A press counts when it begins; the one that closes the lid over the right cubes is the last."""
+        """A press counts once the button is held; the last closes the lid over the right cubes."""
         numbers = goal.numbers
         if numbers[LID] != numbers[IS_OPEN]:
             numbers[LID] = np.clip(numbers[LID] + (2 * numbers[IS_OPEN] - 1) / LID_STEPS, 0.0, 1.0)
             _put_lid(world, float(numbers[LID]))
+        self._feel(world, numbers)
+        if numbers[TOUCHES] != skills.HOLD:
+            return Verdict.RUNNING
+        numbers[IS_OPEN] = 1.0 - numbers[IS_OPEN]
+        return Verdict.SUCCESS if not numbers[IS_OPEN] and self._is_right(world) else Verdict.RUNNING
+
+    def _feel(self, world: World, numbers: np.ndarray) -> None:
+        """Count for how long the button has been touched; once it is down, until the gripper has left it."""
         distance = float(np.linalg.norm(world.pinch() - world.position("button")))
-        if distance > LEFT:
-            numbers[IS_DOWN] = 0.0
-        elif distance < TOUCHED and not numbers[IS_DOWN] and not _is_covered(self._names(), world.position):
-            numbers[IS_DOWN] = 1.0
-            numbers[IS_OPEN] = 1.0 - numbers[IS_OPEN]
-            if not numbers[IS_OPEN] and self._is_right(world):
-                return Verdict.SUCCESS
-        return Verdict.RUNNING
+        is_down = numbers[TOUCHES] >= skills.HOLD
+        is_free = is_down or not _is_covered(self._names(), world.position)
+        is_touched = is_free and distance < (LEFT if is_down else TOUCHED)
+        numbers[TOUCHES] = numbers[TOUCHES] + 1 if is_touched else 0
+        world.paint("button", HELD if numbers[TOUCHES] >= skills.HOLD else COLORS["orange"])
 
     def rewards(self, world: World, goal: Goal) -> dict[str, float]:
         """The share of the cubes that are where they should be, and whether the lid is as it has to be."""
@@ -155,11 +165,12 @@ class Planning(Task):
             return _press(sight, f"press the button to {STAGES[stage]} the lid")
         name = MOVED[stage]
         if stage in (CLEAR, TAKE_OUT):
-            return skills.put(sight, name, _places(numbers)[stage == TAKE_OUT], f"the {name}", "a free place")
+            place = _places(numbers)[stage == TAKE_OUT]
+            return skills.put(sight, name, place, _called(numbers, name), "a free place")
         if numbers[LID] < 1.0 and numbers[IS_OPEN]:
             over = skills.above(sight.place(name), 2 * skills.OVER)
             return Move(what="wait for the lid", place=over, opening=skills.OPEN)
-        return skills.put(sight, name, self._slot(sight, name), f"the {name}", "the box")
+        return skills.put(sight, name, self._slot(sight, name), _called(numbers, name), "the box")
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
         """The order of the stages is unknown."""
@@ -207,9 +218,15 @@ def _places(numbers: np.ndarray) -> list[np.ndarray]:
     return [np.array((*place, SIZE)) for place in numbers[ASIDE:PLAN].reshape(-1, 2)]
 
 
+def _called(numbers: np.ndarray, name: str) -> str:
+    """Return what sub-goals call a cube."""
+    hues = dict(zip((FIRST, SECOND), numbers[HUES:ASIDE], strict=True))
+    return f"the {TARGETS[int(hues[name])]} cube" if name in hues else f"the {name}"
+
+
 def _press(sight: Sight, what: str) -> Move:
     """Come down on the button; a button that is held down has to be let go first."""
-    if sight.numbers[IS_DOWN]:
+    if sight.numbers[TOUCHES] >= skills.HOLD:
         up = skills.above(sight.place("button"), 2 * LEFT)
         return Move(what=what, place=up, opening=skills.CLOSED)
     return skills.touch(sight, "button", what, height=0.02)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embodied.evaluation.necessity import outcomes
-from envs.skills import above
+from envs.skills import HOLD, above
 from envs.so101 import SO101Env
 from envs.so101_expert import make_expert
 from envs.tasks.memory import (
@@ -14,7 +14,6 @@ from envs.tasks.memory import (
     DELAY,
     DOWN,
     GO_STEP,
-    HOLD,
     IS_GO,
     LONG_DELAY,
     PLACES,

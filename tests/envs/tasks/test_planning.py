@@ -3,6 +3,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from embodied.evaluation.necessity import outcomes
+from envs.skills import HOLD
 from envs.so101 import SO101Env
 from envs.so101_expert import make_expert
 from envs.tasks.planning import (
@@ -15,6 +16,7 @@ from envs.tasks.planning import (
     PLANS,
     SIZE,
     SLOTS,
+    TARGETS,
     Planning,
 )
 
@@ -27,11 +29,11 @@ def begun(task: str, **settings: object) -> SO101Env:
     return env
 
 
-def press(env: SO101Env, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Let the gripper be at the button for a step, and away from it for another."""
+def press(env: SO101Env, monkeypatch: pytest.MonkeyPatch, steps: int = HOLD) -> dict:
+    """Let the gripper be at the button until it is pressed, and away from it for a step."""
     world = env._running()
     monkeypatch.setattr(world, "pinch", lambda: world.position("button"))
-    _, _, _, info = env.advance(world.numbers())
+    info = [env.advance(world.numbers()) for _ in range(steps)][-1][3]
     monkeypatch.undo()
     if not env._is_over:
         env.advance(world.numbers())
@@ -52,6 +54,14 @@ def test_a_press_opens_the_lid_and_the_next_one_closes_it(monkeypatch: pytest.Mo
     assert np.linalg.norm((world.position("lid") - world.position("box"))[:2]) > 0.08
     press(env, monkeypatch)
     assert env._goal.numbers[IS_OPEN] == 0.0
+
+
+def test_a_button_has_to_be_held_and_left_before_it_is_pressed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = begun("planning-1")
+    press(env, monkeypatch, HOLD - 1)
+    assert env._goal.numbers[IS_OPEN] == 0.0
+    press(env, monkeypatch, 3 * HOLD)
+    assert env._goal.numbers[IS_OPEN] == 1.0
 
 
 def test_a_button_on_which_a_cube_stands_cannot_be_pressed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +131,12 @@ def test_the_picture_is_all_that_tells_the_cube() -> None:
 def test_a_task_without_such_a_picture_has_no_camera_for_it() -> None:
     with pytest.raises(ValueError, match=r"camera 'goal' in task 'memory-1': expected a task that shows"):
         SO101Env("memory-1", cameras=("front", "goal"))
+
+
+def test_subgoals_call_a_cube_by_its_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = begun("planning-1")
+    press(env, monkeypatch)
+    color = next(color for color in TARGETS if f"{color} cube" in env.task_description)
+    while (said := make_expert(env.task).stage(env.privileged_state())) == "wait for the lid":
+        env.advance(env._running().numbers())
+    assert said == f"pick up the {color} cube"
