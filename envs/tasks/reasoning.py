@@ -1,11 +1,12 @@
 """Reasoning: who is meant has to be worked out from the words and the scene together.
 
 Left and right are the robot's own: +y is left. In front of a thing is the side of the robot, behind it the
-far one.
+far one. Sub-goals say the steps of the reasoning, one after another, up to what is done about it: "find the
+red cube; touch the pin left of it".
 """
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,9 +35,17 @@ PLACING_LOW, PLACING_HIGH, PLACING_APART = (0.19, -0.07), (0.28, 0.07), 0.066
 AWAY = 0.03
 """The gripper has let go of a thing that is so far from the point between its jaws."""
 
-ANSWER, WHERE, FIRST, SECOND, PLACES = range(5)
-"""Of a goal's numbers: which candidate and which plate are meant; what the sub-goals call them; from PLACES
-on, where the candidates stood at first, x and y."""
+ANSWER, WHERE, FIRST, SECOND, THOUGHT, PLACES = range(6)
+"""Of a goal's numbers: which candidate and which plate are meant; what the sub-goals call them; which of
+THOUGHTS leads there; from PLACES on, where the candidates stood at first, x and y."""
+
+THOUGHTS = (
+    "",
+    *(f"find the {hue} cube; " for hue in HUES),
+    *(f"there is one {hue} cube; " for hue in HUES),
+    *(f"there are two {hue} cubes; " for hue in HUES),
+)
+"""What is to be seen before it is clear who is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +112,7 @@ class Touching(Task):
 
     def next_move(self, sight: Sight) -> Move:
         """Down on the thing that is meant."""
-        what = f"touch the {self._called(sight.numbers)}"
+        what = f"{THOUGHTS[int(sight.numbers[THOUGHT])]}touch the {self._called(sight.numbers)}"
         return skills.touch(sight, self._meant(sight.numbers), what, height=0.018)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
@@ -164,11 +173,12 @@ class Relations(Touching):
             "find the {1} cube and touch the pin {0} it",
             "there is a pin {} the {} cube: touch it",
         )[question.form]
-        numbers = np.array([answer, 0.0, question.first, question.second])
+        thought = THOUGHTS.index(f"find the {hue} cube; ")
+        numbers = np.array([answer, 0.0, question.first, 0.0, thought])
         return Goal(instruction=form.format(relation, hue), numbers=numbers)
 
     def _called(self, numbers: np.ndarray) -> str:
-        return f"pin {list(RELATIONS)[int(numbers[FIRST])]} the {HUES[int(numbers[SECOND])]} cube"
+        return f"pin {list(RELATIONS)[int(numbers[FIRST])]} it"
 
 
 CUBES = ("first cube", "second cube", "third cube", "fourth cube")
@@ -182,13 +192,15 @@ class Puzzle:
     """Which of four cubes is meant.
 
     text: as a part of a sentence; hues: (4,) numbers of the cubes' colors; answer: the number of the cube
-    that is meant, the only one of its color; word: the last of the colors that make up the question.
+    that is meant, the only one of its color; word: the last of the colors that make up the question; thought:
+    one of THOUGHTS.
     """
 
     text: str
     hues: tuple[int, ...]
     answer: int
     word: int
+    thought: str = ""
 
 
 def _negation(generator: np.random.Generator, held_out: bool, places: np.ndarray) -> Puzzle:
@@ -222,6 +234,7 @@ def _order(generator: np.random.Generator, held_out: bool, places: np.ndarray) -
         hues=tuple(hues),
         answer=answer,
         word=question.second,
+        thought=f"find the {HUES[question.second]} cube; ",
     )
 
 
@@ -242,6 +255,7 @@ def _count(generator: np.random.Generator, held_out: bool, places: np.ndarray) -
         hues=hues,
         answer=hues.index(then if are_two else int(otherwise)),
         word=then,
+        thought=f"there {'are two' if are_two else 'is one'} {HUES[counted]} cube{'s' * are_two}; ",
     )
 
 
@@ -285,7 +299,8 @@ class Choosing(Touching):
         """Arrange, then ask."""
         puzzle, _ = _puzzle(world, generator, self._held_out, LOW, HIGH, APART)
         form = ("touch {}", "bring the gripper to {}")[int(generator.integers(2))]
-        numbers = np.array([puzzle.answer, 0, puzzle.hues[puzzle.answer], 0], np.float64)
+        thought = THOUGHTS.index(puzzle.thought)
+        numbers = np.array([puzzle.answer, 0, puzzle.hues[puzzle.answer], 0, thought], np.float64)
         return Goal(instruction=form.format(puzzle.text), numbers=numbers)
 
     def _called(self, numbers: np.ndarray) -> str:
@@ -324,7 +339,8 @@ class Placing(Task):
             world.paint(name, COLORS[HUES[color]])
             world.place(name, (generator.uniform(0.19, 0.25), sign * 0.115, FLAT))
         form = ("on the {0} plate goes {1}", "the {0} plate is for {1}")[int(generator.integers(2))]
-        numbers = np.array([puzzle.answer, 0, puzzle.hues[puzzle.answer], plate, *places.ravel()], np.float64)
+        asked = (puzzle.answer, 0, puzzle.hues[puzzle.answer], plate, THOUGHTS.index(puzzle.thought))
+        numbers = np.array([*asked, *places.ravel()], np.float64)
         return Goal(instruction=form.format(HUES[plate], puzzle.text), numbers=numbers)
 
     def judge(self, world: World, goal: Goal, step: int) -> Verdict:
@@ -358,7 +374,9 @@ class Placing(Task):
         name = CUBES[int(sight.numbers[ANSWER])]
         hue, plate = HUES[int(sight.numbers[FIRST])], HUES[int(sight.numbers[SECOND])]
         place = skills.above(sight.place(self.plates[int(sight.numbers[WHERE])]), SIZE)
-        return skills.put(sight, name, place, f"the {hue} cube", f"the {plate} plate")
+        move = skills.put(sight, name, place, f"the {hue} cube", f"the {plate} plate")
+        is_clear = not move.what.startswith("pick up")
+        return move if is_clear else replace(move, what=THOUGHTS[int(sight.numbers[THOUGHT])] + move.what)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
         """The instruction is not heard: any cube, either plate."""

@@ -28,12 +28,10 @@ REFINERS = ("rank", "cem")
 RANKINGS = ("model", "shuffled")
 """How `plan` chooses: by foreseen outcomes, or, as a control, by outcomes that were dealt out at random."""
 
-OF_MEMORY = ("memory_tokens", "memory_window", "memory_decisions")
-
 OF_VLMS = ("vlm", "vlm_layers", "vlm_image_size", "lora_rank")
 """Fields that only a pretrained backbone has a use for."""
 
-MAY_BE_0 = (*OF_VLMS[1:], *OF_MEMORY, "guided_latents")
+MAY_BE_0 = (*OF_VLMS[1:], "memory_tokens", "memory_window", "memory_decisions", "guided_latents")
 """Numbers that turn a part off."""
 
 
@@ -67,9 +65,12 @@ class LatentVLAConfig(PreTrainedConfig):
     top of the instruction for the action head, instead of carrying it. imagine_subgoals: imagine beside each
     scene which of the data set's sub-goals is pursued on the way to it; subgoals: these, filled in by
     `embodied train`, others at run time; block_order: of both as the action head reads them: `BLOCK_ORDERS`;
-    `grouped` scenes are also imagined without the sub-goals. world_model: learn what actions do; needed for
-    `latent` imagination and for `plan`. proprioceptive_latents: whether latents hold the state as well, so
-    that what is foreseen of the robot itself is as exact as its joints; goals then need a state too.
+    `grouped` scenes are also imagined without the sub-goals. chain_of_thought: think, in place of the
+    sub-goals to come, the N thoughts of the present one, told apart by `;` ("find the red cube; touch the pin
+    left of it"); each look of a grounded plan then goes on from the one before. world_model: learn what
+    actions do; needed for `latent` imagination and for `plan`. proprioceptive_latents: whether latents hold
+    the state as well, so that what is foreseen of the robot itself is as exact as its joints; goals then need
+    a state too.
     mode: how to decide at run time, see `MODES`; `plan` draws `candidates` chunks at `proposal_temperature`,
     the share `exploration` of them as failed episodes acted (their score is lowered by exploration_cost), and
     takes the best by reward_weight, value_weight and imagination_distance_weight; ranking: see `RANKINGS`;
@@ -136,6 +137,7 @@ class LatentVLAConfig(PreTrainedConfig):
     imagination_reads_instruction: bool = False
     imagination_loss_weight: float = 1.0
     imagine_subgoals: bool = False
+    chain_of_thought: bool = False
     subgoals: list[str] = field(default_factory=list)
     block_order: str = "interleaved"
     subgoal_loss_weight: float = 0.1
@@ -180,37 +182,36 @@ class LatentVLAConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.preset not in PRESETS:
-            raise ValueError(f"--policy.preset={self.preset}: expected one of {', '.join(PRESETS)}")
+        self._expect(self.preset in PRESETS, "preset", f"one of {', '.join(PRESETS)}")
         for name, value in PRESETS[self.preset]().items():
             if not getattr(self, name):
                 setattr(self, name, value)
         self._validate_backbone()
         self._validate_thinking()
+        self._validate_subgoals()
         self._validate_memory()
         self.normalization_mapping = complete(self.normalization_mapping, self.relative_actions)
         self._validate_sizes()
 
+    def _expect(self, is_right: object, names: str, expected: str) -> None:
+        """ValueError that says the values of fields, and what was expected, unless that is right."""
+        if not is_right:
+            values = [(name, getattr(self, name)) for name in names.split()]
+            found = (f"--policy.{name}={'true' if value is True else value}" for name, value in values)
+            raise ValueError(f"{' '.join(found)}: expected {expected}")
+
     def _validate_backbone(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"--policy.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}")
+        self._expect(self.backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}")
         for name in MAY_BE_0:
-            if getattr(self, name) < 0:
-                raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
+            self._expect(getattr(self, name) >= 0, name, "at least 0")
         needed = {"scratch": ("world_model_path",), "pretrained": OF_VLMS}
         for backbone, names in needed.items():
             for name in names:
-                value = getattr(self, name)
-                if value and backbone != self.backbone:
-                    raise ValueError(
-                        f"--policy.{name}={value}: expected --policy.backbone={backbone} as well"
-                    )
-        if self.backbone == "pretrained" and not self.vlm:
-            raise ValueError("--policy.backbone=pretrained: expected --policy.vlm=NAME_OR_FOLDER as well")
-        if self.lora_rank and not self.freeze_vlm:
-            raise ValueError(
-                f"--policy.lora_rank={self.lora_rank}: expected --policy.freeze_vlm=true as well"
-            )
+                is_right = backbone == self.backbone or not getattr(self, name)
+                self._expect(is_right, name, f"--policy.backbone={backbone} as well")
+        has_vlm = self.backbone != "pretrained" or self.vlm
+        self._expect(has_vlm, "backbone", "--policy.vlm=NAME_OR_FOLDER as well")
+        self._expect(self.freeze_vlm or not self.lora_rank, "lora_rank", "--policy.freeze_vlm=true as well")
 
     def _validate_thinking(self) -> None:
         choices = {
@@ -223,88 +224,71 @@ class LatentVLAConfig(PreTrainedConfig):
             "memory": MEMORIES,
             "continuation": tuple(CONTINUATIONS),
         }
-        for name, expected in choices.items():
-            if getattr(self, name) not in expected:
-                raise ValueError(
-                    f"--policy.{name}={getattr(self, name)}: expected one of {', '.join(expected)}"
-                )
-        if self.imagination == "latent" and not self.world_model:
-            raise ValueError("--policy.imagination=latent: expected --policy.world_model=true as well")
-        self._validate_subgoals()
+        for name, known in choices.items():
+            self._expect(getattr(self, name) in known, name, f"one of {', '.join(known)}")
+        foresees = self.imagination != "latent" or self.world_model
+        self._expect(foresees, "imagination", "--policy.world_model=true as well")
         imagines = self.imagination != "none"
         at_once = self.reactive_half or not imagines
         needs = {"reactive": at_once, "imagine": imagines, "plan": self.world_model and at_once}
-        if not needs.get(self.mode, True):
-            able = [mode for mode in MODES if needs.get(mode, True)]
-            raise ValueError(f"--policy.mode={self.mode}: not trained for it: expected {' or '.join(able)}")
-        if self.planner == "cem" and self.ranking != "model":
-            raise ValueError(f"--policy.ranking={self.ranking}: expected model with --policy.planner=cem")
-        if self.planner == "cem" and self.candidates < 3:
-            raise ValueError(f"--policy.candidates={self.candidates}: expected at least 3 for cem")
-        if self.intervention != "none" and not self.imagines:
-            raise ValueError(
-                f"--policy.intervention={self.intervention}: expected --policy.mode=imagine, or plan with an "
-                "--policy.imagination_distance_weight, of a policy that was trained to imagine"
-            )
-        if self.save_predicted_video and not (self.world_model and self.video_decoder):
-            raise ValueError(
-                "--policy.save_predicted_video=true: expected a policy with a world model, and "
-                "--policy.video_decoder=FILE, which `embodied imagine` writes"
-            )
-        if not 0 <= self.exploration <= 1:
-            raise ValueError(f"--policy.exploration={self.exploration}: expected 0 to 1")
+        able = [mode for mode in MODES if needs.get(mode, True)]
+        self._expect(self.mode in able, "mode", f"{' or '.join(able)}, which it was trained for")
+        is_cem = self.planner == "cem"
+        self._expect(not is_cem or self.ranking == "model", "ranking", "model with --policy.planner=cem")
+        self._expect(not is_cem or self.candidates >= 3, "candidates", "at least 3 for cem")
+        looks_ahead = "--policy.mode=imagine, or plan with an --policy.imagination_distance_weight"
+        self._expect(
+            self.intervention == "none" or self.imagines,
+            "intervention",
+            f"{looks_ahead}, of a policy that was trained to imagine",
+        )
+        self._expect(
+            not self.save_predicted_video or (self.world_model and self.video_decoder),
+            "save_predicted_video",
+            "a policy with a world model, and --policy.video_decoder=FILE, which `embodied imagine` writes",
+        )
+        self._expect(0 <= self.exploration <= 1, "exploration", "0 to 1")
 
     def _validate_memory(self) -> None:
-        window, thinks = self.memory_window, self.memory_tokens and self.imagine_subgoals
+        window, memory = self.memory_window, self.memory_tokens
+        self._expect(bool(memory) == bool(window), "memory_tokens memory_window", "both or neither above 0")
+        self._expect(self.memory_decisions <= window, "memory_decisions", f"at most memory_window={window}")
+        is_read = self.memory == "kept" or memory
+        self._expect(is_read, "memory", "a policy with --policy.memory_tokens")
         words = "--policy.memory_tokens and --policy.imagine_subgoals=true as well"
-        checks = (
-            (bool(self.memory_tokens) == bool(window), OF_MEMORY[:2], "both or neither above 0"),
-            (self.memory_decisions <= window, OF_MEMORY[2:], f"at most memory_window={window}"),
-            (self.memory == "kept" or self.memory_tokens, ["memory"], "a policy with --policy.memory_tokens"),
-            (thinks or not self.memory_subgoals, ["memory_subgoals"], words),
-        )
-        for is_right, names, expected in checks:
-            if not is_right:
-                found = " ".join(f"--policy.{name}={getattr(self, name)}".lower() for name in names)
-                raise ValueError(f"{found}: expected {expected}")
+        thinks = memory and self.imagine_subgoals
+        self._expect(thinks or not self.memory_subgoals, "memory_subgoals", words)
 
     def _validate_subgoals(self) -> None:
-        if self.imagine_subgoals and self.imagination == "none":
-            raise ValueError(
-                "--policy.imagine_subgoals=true: expected --policy.imagination=latent, inert, grounded"
-            )
-        of_words = [("imagination", "grounded"), ("block_order", "grouped"), ("block_order", "shuffled")]
-        for name, needs_words in of_words:
-            if getattr(self, name) == needs_words and not self.imagine_subgoals:
-                raise ValueError(
-                    f"--policy.{name}={needs_words}: expected --policy.imagine_subgoals=true as well"
-                )
-        if self.block_order == "shuffled" and self.imagined_steps == 1:
-            raise ValueError("--policy.block_order=shuffled: expected --policy.imagined_steps of 2 or more")
+        says, imagination = self.imagine_subgoals, self.imagination
+        has_plan = not says or imagination != "none"
+        self._expect(has_plan, "imagine_subgoals", "--policy.imagination=latent, inert, grounded")
+        needs_words = {
+            "imagination": imagination == "grounded",
+            "block_order": self.block_order != "interleaved",
+            "chain_of_thought": self.chain_of_thought,
+        }
+        for name, needs in needs_words.items():
+            self._expect(says or not needs, name, "--policy.imagine_subgoals=true as well")
+        is_now = not self.chain_of_thought or imagination != "latent"
+        self._expect(is_now, "chain_of_thought", "--policy.imagination=inert or grounded")
+        can_shuffle = self.block_order != "shuffled" or self.imagined_steps > 1
+        self._expect(can_shuffle, "block_order", "--policy.imagined_steps of 2 or more")
 
     def _validate_sizes(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
-            if item.type is int and value < 1 and item.name not in MAY_BE_0:
-                raise ValueError(f"--policy.{item.name}={value}: expected at least 1")
+            if item.type is int and item.name not in MAY_BE_0:
+                self._expect(getattr(self, item.name) >= 1, item.name, "at least 1")
         for name in ("temperature", "proposal_temperature", "waypoint_loss_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--policy.{name}={getattr(self, name)}: expected at least 0")
-        if self.n_action_steps > self.chunk_size:
-            raise ValueError(
-                f"--policy.n_action_steps={self.n_action_steps}: "
-                f"expected at most chunk_size={self.chunk_size}"
-            )
-        if self.guided_latents > (0 if self.world_model else self.num_latents):
-            raise ValueError(
-                f"--policy.guided_latents={self.guided_latents}: "
-                f"expected at most num_latents={self.num_latents}, and 0 with world_model=true"
-            )
-        if self.chunk_size % self.action_tokens:
-            raise ValueError(
-                f"--policy.action_tokens={self.action_tokens}: "
-                f"expected a divisor of chunk_size={self.chunk_size}"
-            )
+            self._expect(getattr(self, name) >= 0, name, "at least 0")
+        chunk, latents = self.chunk_size, self.num_latents
+        self._expect(self.n_action_steps <= chunk, "n_action_steps", f"at most chunk_size={chunk}")
+        self._expect(
+            self.guided_latents <= (0 if self.world_model else latents),
+            "guided_latents",
+            f"at most num_latents={latents}, and 0 with world_model=true",
+        )
+        self._expect(chunk % self.action_tokens == 0, "action_tokens", f"a divisor of chunk_size={chunk}")
 
     @property
     def imagines(self) -> bool:
@@ -384,7 +368,7 @@ class LatentVLAConfig(PreTrainedConfig):
         """The moments at which what is pursued leads to the next; None where sub-goals are not imagined."""
         if not self.imagine_subgoals:
             return None
-        return [self.chunk_size * step for step in range(self.imagined_steps)]
+        return [self.chunk_size * step for step in range(1 if self.chain_of_thought else self.imagined_steps)]
 
     @property
     def action_delta_indices(self) -> list[int]:

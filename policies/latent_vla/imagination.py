@@ -50,6 +50,8 @@ class Thought:
 class Imagination(nn.Module):
     """Writes and reads plans of N imagined scenes."""
 
+    chains: Tensor | None
+
     def __init__(
         self,
         *,
@@ -59,13 +61,15 @@ class Imagination(nn.Module):
         width: int,
         inert: bool,
         subgoals: Sequence[str] = (),
+        chains: Sequence[Sequence[int]] = (),
         order: str = "interleaved",
         grounding: Grounding | None = None,
     ) -> None:
         """width: of the backbone's hidden states; subgoals: G sentences, if any.
 
-        order: one of `BLOCK_ORDERS`; grounding: what the plan looks with, None for one whose scenes are
-        imagined or inert.
+        chains: of each of the data set's sub-goals the N of these that it is thought in, if it is; order: one
+        of `BLOCK_ORDERS`; grounding: what the plan looks with, None for one whose scenes are imagined or
+        inert.
         """
         super().__init__()
         self.tokens, self.grounding = tokens, grounding
@@ -76,6 +80,9 @@ class Imagination(nn.Module):
         self.embed = nn.Linear(dim, dim)
         self.constants = nn.Parameter(torch.randn(steps, tokens, dim)) if inert else None
         self.subgoals = Subgoals(subgoals, width=width, dim=dim) if subgoals else None
+        self.register_buffer("chains", torch.tensor(chains) if chains else None, persistent=False)
+        self.pursued = -1 if chains else 0
+        """The step of a plan that says what is pursued now."""
         self.order = order
 
     def imagine(self, backbone: Backbone, context: Context, look: Look | None = None) -> Tensor:
@@ -126,7 +133,8 @@ class Imagination(nn.Module):
         for step, embedding in enumerate(self.step_embedding):
             logits.append(self.subgoals.say(states))
             chosen = self._choose(logits[-1], told, step)
-            said, scene = self.subgoals.read(chosen), look(chosen).float()
+            found = plan[-1] if plan else None
+            said, scene = self.subgoals.read(chosen), look(chosen, found).float()
             plan.append(torch.cat([scene, said], dim=1))
             if step + 1 < len(self.step_embedding):
                 context = backbone.extend(context, [said + embedding, self.embed(scene) + embedding])
@@ -134,9 +142,17 @@ class Imagination(nn.Module):
         return torch.stack(plan, dim=1), torch.stack(logits, dim=1)
 
     def told(self, batch: dict[str, Tensor]) -> Tensor:
+        """Which sub-goal a batch tells for each step of a plan, (B, N), -1 where it tells none."""
+        steps, explores = len(self.step_embedding), is_exploration(batch)
+        if self.chains is None:
+            return told_subgoals(batch, explores, steps)
+        told = told_subgoals(batch, explores, 1)
+        return torch.where(told < 0, told, self.chains[told[:, 0]])
+
+    def pursues(self, batch: dict[str, Tensor]) -> Tensor:
         """The sub-goals that are pursued in a batch, (B, 1, D), as a plan would say them."""
         assert self.subgoals is not None
-        return self.subgoals.read(told_subgoals(batch, is_exploration(batch), 1)[:, 0])
+        return self.subgoals.read(self.told(batch)[:, self.pursued])
 
     def _choose(self, logits: Tensor, told: Tensor | None, step: int) -> Tensor:
         """Indices (B,) of the sub-goals to go on from: those told, the likeliest where that is -1."""
@@ -163,7 +179,7 @@ class Imagination(nn.Module):
             metrics["imagination_loss"] = error.detach()
             loss = loss + config.imagination_loss_weight * error
         if self.grounding is not None:
-            seen = plan[:, 0, : config.num_latents]
+            seen = plan[:, self.pursued, : config.num_latents]
             error, details = waypoint_loss(self.grounding.waypoint, seen, state, batch, rows)
             loss, metrics = loss + error, metrics | details
         if thought.logits is not None and SUBGOAL in batch:

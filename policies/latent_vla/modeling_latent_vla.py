@@ -41,7 +41,6 @@ from policies.latent_vla.predicted_video import film, load_decoder
 from policies.latent_vla.recollection import Recollection, look
 from policies.latent_vla.refinement import choose
 from policies.latent_vla.relative_actions import add_anchor, subtract_anchor
-from policies.latent_vla.subgoals import told_subgoals
 from policies.latent_vla.trajectories import is_exploration
 from policies.latent_vla.waypoint import waypoint_loss
 from world_models.encoders import stack_cameras
@@ -96,7 +95,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         history = self.config.n_obs_steps
         scene = self._scene(latents[:, :history], state[:, :history])
         if self.memory is not None:
-            tell = self.imagination.told if self.imagination and self.config.memory_subgoals else None
+            tell = self.imagination.pursues if self.imagination and self.config.memory_subgoals else None
             scene = self.memory.unroll(scene, batch, tell and tell(batch))
             rows = self.memory.decisions(batch)
             scene, latents, state, batch = scene[rows], latents[rows], state[rows], rows_of(batch, rows)
@@ -127,7 +126,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         explores, half = is_exploration(batch), len(scene) // 2 if self.config.reactive_half else 0
         rest, first = slice(0, None, 2 if half else 1), slice(1, None, 2)
         informed = instruction.rows(rest)
-        told = told_subgoals(batch, explores, self.config.imagined_steps)[rest]
+        told = self.imagination.told(batch)[rest]
         context, sight = self.backbone.extend(informed, [scene[rest]]), self._looking(batch, rest)
         plan, logits = self.imagination.think(self.backbone, context, told, sight)
         readout = self._readout(explores)
@@ -245,7 +244,8 @@ class LatentVLAPolicy(PreTrainedPolicy):
             raise ValueError("--policy.imagine_subgoals=false: expected a policy that was trained with true")
         _, logits = self.imagination.think(self.backbone, self._look(batch), look=self._looking(batch))
         assert logits is not None
-        return [[self.config.subgoals[number] for number in row] for row in logits.argmax(2).tolist()]
+        sentences = self.imagination.subgoals.sentences
+        return [[sentences[number] for number in row] for row in logits.argmax(2).tolist()]
 
     def _look(self, batch: dict[str, Tensor]) -> Context:
         """Instruction and scene, for the last T looks or for the present alone."""
@@ -282,7 +282,7 @@ class LatentVLAPolicy(PreTrainedPolicy):
         plan = said = self._intervened(plan, batch, scene, noise)
         if self.config.memory == "swapped" and self.config.memory_subgoals:  # banks stay their own episode's
             said = imagine(self.backbone.extend(instruction, [self._recall(latents, state, "kept")]))
-        said = said[:, 0, -1:] if self.config.memory_subgoals else None
+        said = said[:, self.imagination.pursued, -1:] if self.config.memory_subgoals else None
         return self._read_plan(instruction, scene, plan, readout), said
 
     @torch.no_grad()

@@ -12,12 +12,13 @@ from policies.latent_vla.action_head import ActionHead, ActionTransformer, make_
 from policies.latent_vla.backbone import Backbone, ScratchBackbone
 from policies.latent_vla.configuration_latent_vla import LatentVLAConfig
 from policies.latent_vla.foresight import Foresight
-from policies.latent_vla.grounding import Grounding
+from policies.latent_vla.grounding import GoingOn, Grounding
 from policies.latent_vla.guidance import Guidance
 from policies.latent_vla.imagination import Imagination
 from policies.latent_vla.lora import add_lora
 from policies.latent_vla.memory import EpisodeMemory
 from policies.latent_vla.pretrained import PretrainedBackbone, VLMEncoder
+from policies.latent_vla.subgoals import chains
 from policies.latent_vla.vlm import build_vlm, describe_vlm
 from policies.latent_vla.waypoint import StateToken, Waypoint, deviation_of
 from world_models.encoders import SceneEncoder, VisualEncoder
@@ -118,21 +119,25 @@ def imagination_part(config: LatentVLAConfig, parts: Parts, statistics: Any) -> 
     """
     if config.imagination == "none":
         return None
-    grounding = None
+    grounding, sentences, chained, tokens = None, config.subgoals, [], config.num_latents
+    if config.chain_of_thought:
+        sentences, chained = chains(config.subgoals, config.imagined_steps)
     if config.imagination == "grounded":
         grounding = Grounding(
-            config.subgoals,
-            tokens=config.num_latents,
+            sentences,
+            tokens=tokens,
             waypoint=_waypoint(config, statistics),
+            going_on=GoingOn(tokens=tokens, dim=config.dim) if chained else None,
             **_queries(config, parts),
         )
     return Imagination(
         steps=config.imagined_steps,
-        tokens=config.num_latents if grounding is None else grounding.tokens,
+        tokens=tokens if grounding is None else grounding.tokens,
         dim=config.dim,
         width=parts.backbone.width,
         inert=config.imagination == "inert",
-        subgoals=config.subgoals if config.imagine_subgoals else (),
+        subgoals=sentences if config.imagine_subgoals else (),
+        chains=chained,
         order=config.block_order,
         grounding=grounding,
     )

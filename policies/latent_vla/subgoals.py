@@ -9,6 +9,11 @@ Weinberger et al. 2009, arXiv 0902.2206). So what is learned of one sentence hol
 that no demonstration has said can be put on the list at run time: "touch the pin left of the red cube" is as
 likely as "left of the" and "red cube" are.
 
+A sub-goal can also be told as a chain of thoughts, "find the red cube; touch the pin left of it": each is
+said after what the one before has found (chain of thought, Wei et al. 2022, arXiv 2201.11903; for robots,
+arXiv 2407.08693). Of four relations and four colors that makes eight thoughts to learn in place of sixteen
+sentences.
+
 B batch, N imagined scenes, M read tokens, W width of the backbone's states, D width of tokens, G sub-goals.
 """
 
@@ -29,9 +34,26 @@ Batches without it teach nothing about sub-goals."""
 
 CODE = 512
 """Random signs that stand for a word."""
+BREAK = ";"
+"""Between the thoughts of a sub-goal."""
 STEP = 2.0
 """Sum of a sentence's absolute code. A step of Adam changes its logit so many times as fast as it would with
 weights of its own; the change is shared with all sentences that have words in common."""
+
+
+def chains(subgoals: Sequence[str], steps: int) -> tuple[list[str], list[list[int]]]:
+    """The distinct thoughts of G sub-goals, and of each sub-goal the numbers of its N, the last repeated.
+
+    steps: N. ValueError for a sub-goal of more thoughts.
+    """
+    parts = [[part.strip() for part in subgoal.split(BREAK)] for subgoal in subgoals]
+    for subgoal, thoughts in zip(subgoals, parts, strict=True):
+        if len(thoughts) > steps:
+            expected = f"expected at least {len(thoughts)}, the thoughts of {subgoal!r}"
+            raise ValueError(f"--policy.imagined_steps={steps}: {expected}")
+    distinct = sorted({thought for thoughts in parts for thought in thoughts})
+    full = [thoughts + thoughts[-1:] * (steps - len(thoughts)) for thoughts in parts]
+    return distinct, [[distinct.index(thought) for thought in thoughts] for thoughts in full]
 
 
 def told_subgoals(batch: Mapping[str, Tensor], explores: Tensor, count: int) -> Tensor:
@@ -66,6 +88,7 @@ class Subgoals(nn.Module):
     def __init__(self, sentences: Sequence[str], *, width: int, dim: int) -> None:
         """sentences: G; width: W; dim: D."""
         super().__init__()
+        self.sentences = list(sentences)
         # The configuration has them in words: checkpoints hold no second copy.
         self.register_buffer("codes", word_codes(sentences), persistent=False)
         self.norm = nn.LayerNorm(width)

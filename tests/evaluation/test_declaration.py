@@ -134,7 +134,7 @@ REMOVED = object()
         ("arms.none.mode", "plan", "arms.none.mode: expected one of checkpoint, policy"),
         ("arms.none", {}, "arms.none.checkpoint is missing"),
         ("arms.expert", {"checkpoint": "none"}, "expected another name than expert, random, noop"),
-        ("arms.none.policy", {"mode": "plan"}, "arms.none: --policy.mode=plan: not trained for it"),
+        ("arms.none.policy", {"mode": "plan"}, "arms.none: --policy.mode=plan: expected reactive"),
         ("arms.plan.policy.mod", "x", "arms.plan: --policy.mod is no flag here: expected --policy.mode"),
         ("arms.plan.policy.intervention", "swap", "arms.plan: --policy.intervention=swap: expected one of"),
         ("arms.plan.policy.relative_actions", True, "arms.plan.policy.relative_actions: expected no such"),

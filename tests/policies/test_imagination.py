@@ -140,13 +140,13 @@ def test_shuffled_ranking_ignores_the_world_model(thinker, make_future_batch) ->
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mode": "imagine"}, "not trained for it: expected reactive"),
-        ({"mode": "plan"}, "not trained for it: expected reactive"),
+        ({"mode": "imagine"}, "expected reactive, which it was trained for"),
+        ({"mode": "plan"}, "expected reactive, which it was trained for"),
         (
             {"imagination": "inert", "reactive_half": False},
-            "reactive: not trained for it: expected imagine",
+            "reactive: expected imagine, which it was trained for",
         ),
-        ({"mode": "imagine", "world_model": True}, "not trained for it: expected reactive or plan"),
+        ({"mode": "imagine", "world_model": True}, "expected reactive or plan, which it was trained for"),
         ({"mode": "dream"}, "expected one of reactive, imagine, plan"),
         ({"imagination": "latent"}, "expected --policy.world_model=true as well"),
         ({"imagination": "vivid"}, "expected one of none, latent, inert"),
