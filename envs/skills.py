@@ -9,8 +9,10 @@ from envs.tasks.task import Move, Sight
 
 OPEN, CLOSED, RELEASE = 44.0, 0.0, 50.0
 """Openings of the gripper, per cent."""
-INSIDE = 0.006
-"""How far above the middle of a thing the jaws stop, so that they keep off the table."""
+INSIDE, BETWEEN = 0.003, 0.01
+"""How far above the middle of a thing the jaws stop, so that they keep off the table, and how far aside the
+point that they close on, metres: the thing is in the middle between them then, and the jaw that moves takes
+it along. So there is room for 14 mm to both sides of it."""
 OVER, TOLERANCE, BACK_OFF = 0.05, 0.006, 4.0
 """The gripper stays this far above until it is over the place: BACK_OFF for every metre beyond TOLERANCE."""
 GRIPPED = 0.016
@@ -18,8 +20,8 @@ GRIPPED = 0.016
 HOLDING, STILL = 36.0, 0.3
 """Jaws that are open by less than so many per cent, and turn slower than so many radians per second, have
 closed on a thing."""
-THERE = 0.008
-"""Metres: so near is there."""
+THERE, AT_REST = 0.008, 0.15
+"""Metres, and radians per second of an arm's joints: so near and slow is there."""
 PLACED = 0.015
 """Metres beside its place at which a thing may lie."""
 HOLD = 6
@@ -70,16 +72,28 @@ def is_held(sight: Sight, name: str) -> bool:
     return distance < GRIPPED and sight.joints[5] < HOLDING and abs(sight.rates[5]) < STILL
 
 
+def jaw_angle(facing: float | None, pan: float) -> float:
+    """Return the angle of the gripper about the vertical, radians, that turns the wrist least.
+
+    facing: of a side that the jaws shall face, up to quarter turns; pan: of the arm, degrees.
+    """
+    outwards = -np.deg2rad(pan)
+    if facing is None:
+        return outwards
+    return outwards + (facing - outwards + np.pi / 4) % (np.pi / 2) - np.pi / 4
+
+
 def pick(sight: Sight, name: str, what: str) -> Move:
-    """Come down around a thing with open jaws, and close them once they are there."""
+    """Come down around a thing with open jaws, and close them once they have come to rest there."""
     pose = sight.poses[name]
-    grip = above(pose[:3], INSIDE)
-    is_there = np.linalg.norm(sight.pinch - grip) < THERE
+    angle = jaw_angle(yaw(pose), sight.joints[0])
+    grip = pose[:3] + np.array((-BETWEEN * np.cos(angle), -BETWEEN * np.sin(angle), INSIDE))
+    is_there = np.linalg.norm(sight.pinch - grip) < THERE and np.abs(sight.rates[:5]).max() < AT_REST
     # The jaw that moves shoves the thing towards the one that does not: no reason to open again.
     is_closing = sight.joints[5] < HOLDING and np.linalg.norm(sight.pinch - pose[:3]) < GRIPPED
-    return go(
-        sight, grip, f"pick up {what}", opening=CLOSED if is_there or is_closing else OPEN, facing=yaw(pose)
-    )
+    if is_there or is_closing:
+        return Move(what=f"grip {what}", place=grip, opening=CLOSED, facing=yaw(pose))
+    return go(sight, grip, f"reach for {what}", opening=OPEN, facing=yaw(pose))
 
 
 def put(sight: Sight, name: str, place: np.ndarray, what: str, where: str) -> Move:

@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 
+from envs.skills import jaw_angle
 from envs.so101_arm import HIGHEST, LOWEST, Kinematics
 from envs.tabletop import HOME
 from envs.tasks import make_task
-from envs.tasks.task import Move, Sight, Task
+from envs.tasks.task import Sight, Task
 
 SHARE = 0.2
 """The part of what is left that one step takes."""
@@ -35,7 +36,7 @@ class SO101Expert:
         """Return the action, (6,) float32 within the action space, for a `SO101Env.privileged_state`."""
         sight = self._sight(state)
         move, numbers = self._task.next_move(sight), sight.joints
-        rotation = grip(_facing(move, numbers[0]))
+        rotation = grip(jaw_angle(move.facing, numbers[0]))
         goal = self._arm.joints(move.place, rotation, near=np.array(HOME))
         goal[5] = move.opening
         target = numbers if self._target is None else self._target
@@ -57,17 +58,6 @@ class SO101Expert:
         if self._guess is None:
             self._guess = zlib.crc32(state.tobytes())
         return self._task.blind(sight, np.random.default_rng(self._guess))
-
-
-def _facing(move: Move, pan: float) -> float:
-    """Return the angle of the gripper about the vertical, radians, that turns the wrist least.
-
-    pan: of the arm, degrees.
-    """
-    outwards = -np.deg2rad(pan)
-    if move.facing is None:
-        return outwards
-    return outwards + (move.facing - outwards + np.pi / 4) % (np.pi / 2) - np.pi / 4
 
 
 def grip(yaw: float) -> np.ndarray:

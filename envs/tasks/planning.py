@@ -18,8 +18,8 @@ SIZE = 0.012
 BOX_SIZE = 0.036
 BOX_X, BOX_Y = 0.23, 0.105
 """The box lies on the left or on the right, metres from the middle."""
-SLOTS = np.array(((-0.018, 0.0, SIZE), (0.018, 0.0, SIZE)))
-"""Where cubes come to lie, from the middle of the box, in metres."""
+SLOTS = np.array(((0.0, -0.018, SIZE), (0.0, 0.018, SIZE)))
+"""Where cubes come to lie, from the middle of the box, in metres: side by side, for jaws open lengthwise."""
 LID_HEIGHT, LID_STEPS = 0.034, 12
 """A closed lid's height, and in how many control steps it opens or closes."""
 LID_AWAY = np.array((0.085, 0.0, 0.003 - LID_HEIGHT))

@@ -10,6 +10,8 @@ from envs.things import COLORS, Thing
 CUBE_SIZE = 0.0125
 OPENING = 55.0
 """Of the gripper, per cent: the cube fits between the jaws with room on both sides."""
+INSIDE = 0.006
+"""How far above its middle the jaws stop, metres."""
 REACHED = 0.015
 """How near its middle the point between the jaws has to come, in metres: the cube is then between them."""
 
@@ -45,7 +47,7 @@ class ReachCube(Task):
         cube = sight.place("cube")
         is_over = skills.beside(sight, cube) <= 0.0
         what = "lower the gripper around the cube" if is_over else "move the gripper over the cube"
-        place, facing = skills.above(cube, skills.INSIDE), skills.yaw(sight.poses["cube"])
+        place, facing = skills.above(cube, INSIDE), skills.yaw(sight.poses["cube"])
         return skills.go(sight, place, what, opening=OPENING, facing=facing)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:

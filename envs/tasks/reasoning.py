@@ -375,7 +375,7 @@ class Placing(Task):
         hue, plate = HUES[int(sight.numbers[FIRST])], HUES[int(sight.numbers[SECOND])]
         place = skills.above(sight.place(self.plates[int(sight.numbers[WHERE])]), SIZE)
         move = skills.put(sight, name, place, f"the {hue} cube", f"the {plate} plate")
-        is_clear = not move.what.startswith("pick up")
+        is_clear = not move.what.startswith("reach for")
         return move if is_clear else replace(move, what=THOUGHTS[int(sight.numbers[THOUGHT])] + move.what)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:

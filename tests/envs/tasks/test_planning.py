@@ -139,4 +139,4 @@ def test_subgoals_call_a_cube_by_its_color(monkeypatch: pytest.MonkeyPatch) -> N
     color = next(color for color in TARGETS if f"{color} cube" in env.task_description)
     while (said := make_expert(env.task).stage(env.privileged_state())) == "wait for the lid":
         env.advance(env._running().numbers())
-    assert said == f"pick up the {color} cube"
+    assert said == f"reach for the {color} cube"

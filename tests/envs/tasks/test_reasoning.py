@@ -4,6 +4,7 @@ import pytest
 from embodied.evaluation.necessity import outcomes
 from envs.skills import above
 from envs.so101 import SO101Env
+from envs.so101_expert import make_expert
 from envs.tasks.reasoning import ANSWER, CUBES, FIRST, HUES, RELATIONS, WHERE
 from envs.things import COLORS
 
@@ -26,6 +27,35 @@ def test_splits_share_every_word_and_no_sentence(level: int) -> None:
     words = [{word.strip(",:") for text in texts for word in text.split()} for texts in (known, held_out)]
     assert words[1] <= words[0]
     assert set(HUES) <= words[0]
+
+
+def thoughts(task: str, count: int = 120) -> dict[str, list[str]]:
+    """By instruction, the thoughts of the expert's first sub-goal."""
+    env, expert, found = SO101Env(task), make_expert(task), {}
+    for seed in range(count):
+        env.restart(seed=seed)
+        found[env.task_description] = expert.stage(env.privileged_state()).split("; ")
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_held_out_can_be_thought_in_known_thoughts(level: int) -> None:
+    known, held_out = (thoughts(f"reasoning-{level}{split}") for split in ("", "-held-out"))
+    told = {thought for chain in known.values() for thought in chain}
+    assert {thought for chain in held_out.values() for thought in chain} <= told
+    assert max(map(len, known.values())) == 2
+
+
+def test_a_thought_names_what_has_to_be_seen_first() -> None:
+    for text, chain in (thoughts("reasoning-1") | thoughts("reasoning-2")).items():
+        named = [word for word in text.replace(",", "").split() if word in HUES]
+        if " next " in text or " pin " in text:
+            assert chain[0] == f"find the {named[0]} cube"
+        elif " two " in text:
+            counted = named[1]
+            assert chain[0] in (f"there is one {counted} cube", f"there are two {counted} cubes")
+        else:
+            assert len(chain) == 1
 
 
 def test_the_relation_is_the_robots_own() -> None:
