@@ -33,10 +33,7 @@ them in mind, see `Grounding.look`."""
 
 
 class GoingOn(nn.Module):
-    """Goes on from what a look has found: where to look next, what stays in sight. Starts from zeros.
-
-    What is said is in sight as well: "left of it" is a way from what was found, and nothing to look for.
-    """
+    """Hands on what a look has found: where to look next, and what stays in sight. Starts from zeros."""
 
     def __init__(self, *, tokens: int, dim: int) -> None:
         """tokens: K; dim: D."""
@@ -45,22 +42,14 @@ class GoingOn(nn.Module):
         self.norm = nn.LayerNorm(tokens * dim)
         self.where = nn.Linear(tokens * dim, PIECES)
         self.what = nn.Linear(dim, dim)
-        self.words = nn.Linear(PIECES, dim)
-        for layer in (self.where, self.what, self.words):
+        for layer in (self.where, self.what):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, found: Tensor | None, said: Tensor) -> tuple[Tensor, Tensor]:
-        """What decides where to look, (B, PIECES), and what is in sight before that, (B, K or 1, D).
-
-        found: (B, P, D) of the look before, of which the first K tokens are seen; said: (B, PIECES), the
-        thought, as `Guidance.describe` has it.
-        """
-        in_sight = self.words(said)[:, None]
-        if found is None:
-            return said, in_sight
+    def forward(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """found: (B, P, D), of which the first K are seen. Returns (B, PIECES) and (B, K, D)."""
         seen = found[:, : self.tokens]
-        return said + self.where(self.norm(seen.flatten(1))), in_sight + self.what(seen)
+        return self.where(self.norm(seen.flatten(1))), self.what(seen)
 
 
 class Grounding(nn.Module):
@@ -110,12 +99,9 @@ class Grounding(nn.Module):
         features: (B, V, C, h, w) of the present pictures; state: (B, S), normalised; found: what this gave
         for the thought before.
         """
-        where = self.guidance.describe(self.words[subgoals], self.is_word[subgoals])
-        if self.going_on is None:
-            seen = queries(features, self.guidance.turn(where))
-        else:
-            where, in_sight = self.going_on(found, where)
-            seen = queries(features, self.guidance.turn(where)) + in_sight
+        goes_on = self.going_on is not None and found is not None
+        where, what = self.going_on(found) if goes_on else (0.0, 0.0)  # pyright: ignore[reportOptionalCall]
+        seen = queries(features, self.guidance(self.words[subgoals], self.is_word[subgoals], where)) + what
         if self.waypoint is None:
             return seen
         return torch.cat([seen, self.waypoint.token(seen, state)[:, None].to(seen)], dim=1)

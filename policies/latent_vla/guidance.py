@@ -41,13 +41,12 @@ class Guidance(nn.Module):
         found = torch.relu(self.pieces(embedded.transpose(1, 2))).amax(dim=2)
         return self.norm(found)
 
-    def forward(self, instruction: Tensor, mask: Tensor) -> Tensor:
-        """Return what to add to the queries, (B, V, G * heads, C); takes what `describe` takes."""
-        return self.turn(self.describe(instruction, mask))
+    def forward(self, instruction: Tensor, mask: Tensor, known: Tensor | float = 0.0) -> Tensor:
+        """Return what to add to the queries, (B, V, G * heads, C); takes what `describe` takes.
 
-    def turn(self, described: Tensor) -> Tensor:
-        """Return what `forward` does, for what `describe` has found, (B, PIECES)."""
-        return self.change(described).unflatten(1, self.shape)
+        known: (B, PIECES), what else decides where to look.
+        """
+        return self.change(self.describe(instruction, mask) + known).unflatten(1, self.shape)
 
 
 def guide(guidance: Guidance | None, batch: dict[str, Tensor], looks: int = 1) -> Tensor | None:
