@@ -20,7 +20,7 @@ from envs.tasks.planning import (
     Planning,
 )
 
-EPISODES = 20
+EPISODES = 12
 
 
 def begun(task: str, **settings: object) -> SO101Env:
