@@ -13,8 +13,11 @@ from envs.tabletop import HOME
 from envs.tasks import make_task
 from envs.tasks.task import Sight, Task
 
-SHARE = 0.2
-"""The part of what is left that one step takes."""
+SHARE, FASTEST, RAMP = 0.2, 3.0, 0.5
+"""The part of what is left that one step takes, at most how many degrees, and by how many more than the step
+before."""
+LEAD = 8.0
+"""Degrees that targets may run ahead of an arm that is held back."""
 
 
 class SO101Expert:
@@ -40,10 +43,10 @@ class SO101Expert:
         goal = self._arm.joints(move.place, rotation, near=np.array(HOME))
         goal[5] = move.opening
         target = numbers if self._target is None else self._target
-        target = numbers + np.clip(target - numbers, -move.lead, move.lead)
+        target = numbers + np.clip(target - numbers, -LEAD, LEAD)
         way = goal - target
         longest = max(np.abs(way).max(), 1e-9)
-        self._step = min(self._step + move.ramp, move.fastest, SHARE * longest)
+        self._step = min(self._step + RAMP, FASTEST, SHARE * longest)
         self._target = target = np.clip(target + way * (self._step / longest), LOWEST, HIGHEST)
         return target.astype(np.float32)
 

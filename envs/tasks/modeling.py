@@ -1,8 +1,9 @@
-"""Modeling: what a push does depends on what cannot be seen, but has been shown.
+"""Modeling: what a blow does depends on what cannot be seen, but has been shown.
 
 A cart on a rail is let go at a known place and speed and glides until friction stops it; a black pad stays
-where that was, and the cart comes back. Then the arm has one blow: the cart glides on and has to come to rest
-at the red mark. How hard to strike follows from the friction alone, and nothing can be put right afterwards.
+where that was, and the cart comes back. Then the arm presses one of nine pads, once: the cart gets a blow,
+the harder the farther to the left the pad is, and has to come to rest at the red mark. How hard the blow has
+to be follows from the friction, and nothing can be put right afterwards.
 """
 
 import numpy as np
@@ -10,12 +11,12 @@ import numpy as np
 from envs import skills
 from envs.tabletop import World
 from envs.tasks.task import Goal, Move, Sight, Task, Verdict
-from envs.things import COLORS, Thing
+from envs.things import COLORS, FLAT, Thing
 
-X, Z, REACH = 0.22, 0.03, 0.16
+X, Z, REACH = 0.27, 0.03, 0.16
 """The rail's place and height, and how far the cart goes to both sides along y, in metres."""
 BESIDE = X - 0.035
-"""Where pads lie beside the rail."""
+"""Where trace and mark lie beside the rail."""
 SIZE, MASS = 0.014, 0.1
 START, SHOWN_SPEED = 0.08, 0.25
 """Where the cart is let go to show how it glides, and how fast: metres, and metres per second towards -y."""
@@ -23,54 +24,57 @@ BRAKING, HELD_OUT = ((0.33, 0.62),), ((0.3, 0.32), (0.63, 0.66))
 """By how much friction slows the cart down, to learn from and held out, in metres per second squared."""
 MEAN_BRAKING = 0.475
 GLIDE, GLIDES = 0.106, (0.08, 0.15)
-"""How far the cart has to glide on level 1, and on the others as far as the arm's blows allow, in metres."""
-BLOWS = (0.033, 0.062)
-"""The blows that the arm strikes surely, as STROKES has them."""
+"""How far the cart has to glide on level 1, and on the others as far as the blows allow, in metres."""
 TOLERANCE = 0.011
-LINE = 0.045
-"""The gripper may not come farther along the rail: a cart that is carried there is short of every mark."""
 STILL, MOVING = 0.004, 0.05
 """Metres per second."""
 
-BEHIND = 0.075
-"""How far behind the cart the gripper takes aim."""
-READY, UNREADY = 0.012, 0.04
-"""Metres from there: so near a gripper that rests is ready, and until so far beside the rail it stays so."""
-STROKES = {
-    2.5: 0.0267, 2.55: 0.0307, 2.65: 0.0349, 2.7: 0.0397, 2.8: 0.0437, 2.9: 0.0481, 3.05: 0.0526,
-    3.175: 0.0554, 3.25: 0.0596, 3.325: 0.0615, 3.4: 0.0634, 3.55: 0.0663, 3.7: 0.0685, 3.85: 0.071,
-}  # fmt: skip
-"""Degrees per step of the expert's strokes, and what each gives the cart: friction's braking times the way it
-glides then, in metres squared per second squared. Measured in this simulation, to 2 %; between them it goes
-in jumps, with the control step in which the cart is hit."""
+BLOWS = np.geomspace(0.0315, 0.07, 9)
+"""What the pads give the cart, from the right one to the left: friction's braking times the way that it
+glides then, in metres squared per second squared."""
+PADS = tuple(f"pad {number}" for number in range(1, len(BLOWS) + 1))
+PAD_X, APART, PAD_SIZE = 0.185, 0.024, 0.009
+"""Where pads lie, from one to the next along y, and half their side, in metres."""
+ABOVE, PRESSED, ASIDE = 0.012, 0.026, 0.02
+"""Metres above a pad: where the gripper presses it, and how low it has to be; and along x how near."""
+WAITING = np.array((0.17, 0.0, 0.1))
 
-SLOWING, GOAL, SHOWS, PUSHED, IS_READY, LATER = range(6)
+SLOWING, GOAL, SHOWS, PUSHED, PAD, TOUCHES, LATER = range(7)
 """Of a goal's numbers: friction's braking; where the mark is; how often the glide is still to be shown;
-whether the cart has been struck; whether the gripper is ready to; braking from the last show on."""
+whether the cart has got its blow; which pad is touched, and for how many steps; braking from the last show
+on."""
+
+
+def _pad(number: int) -> Thing:
+    """Return a pad; their colors go from yellow to purple."""
+    share = number / (len(BLOWS) - 1)
+    color = tuple((1 - share) * np.array(COLORS["yellow"]) + share * np.array(COLORS["purple"]))
+    return Thing(name=PADS[number], shape="pad", size=PAD_SIZE, color=color, is_fixed=True, is_solid=False)
 
 
 class Modeling(Task):
-    """Strike a cart of unknown friction so that it comes to rest at a mark.
+    """Give a cart of unknown friction the one blow that brings it to a mark.
 
     Level 1: one mark. Level 2: the mark is anywhere. Level 3: in mid-episode the friction changes; the cart
-    glides a second time, which is what counts. If the cart comes to rest elsewhere, or the gripper passes the
-    line, the episode has failed. Held out: less friction, and more, than any to learn from.
+    glides a second time, which is what counts. If the cart comes to rest elsewhere, the episode has failed.
+    Held out: less friction, and more, than any to learn from.
     """
 
     things = (
         Thing(
-            name="cart", shape="cube", size=SIZE, color=COLORS["blue"], mass=MASS, rail=((X, 0.0, Z), REACH)
+            name="cart",
+            shape="cube",
+            size=SIZE,
+            color=COLORS["blue"],
+            mass=MASS,
+            is_solid=False,
+            rail=((X, 0.0, Z), REACH),
         ),
-        *(
-            Thing(name=name, shape="pad", size=size, color=COLORS[color], is_fixed=True, is_solid=False)
-            for name, size, color in (
-                ("trace", 0.01, "black"),
-                ("mark", 0.012, "red"),
-                ("line", 0.007, "white"),
-            )
-        ),
+        Thing(name="trace", shape="pad", size=0.01, color=COLORS["black"], is_fixed=True, is_solid=False),
+        Thing(name="mark", shape="pad", size=0.012, color=COLORS["red"], is_fixed=True, is_solid=False),
+        *(_pad(number) for number in range(len(BLOWS))),
     )
-    goal_size = 6
+    goal_size = 7
     steps = 260
 
     def __init__(self, level: int, held_out: bool) -> None:
@@ -82,21 +86,21 @@ class Modeling(Task):
         now, later = self._draw(generator), self._draw(generator)
         shows = 2 if self._level == 3 else 1
         last = later if shows == 2 else now
-        low, high = np.clip(np.array(BLOWS) / last, *GLIDES)
+        low, high = np.clip(BLOWS[[0, -1]] / last, *GLIDES)
         mark = START - (GLIDE if self._level == 1 else generator.uniform(low, high))
         world.hide("trace")
-        world.place("mark", (BESIDE, mark, 0.001))
-        world.place("line", (BESIDE, LINE, 0.001))
+        world.place("mark", (BESIDE, mark, FLAT))
+        for number, pad in enumerate(PADS):
+            world.place(pad, (PAD_X, _along(number), FLAT))
         _let_go(world, SHOWN_SPEED, now)
-        world.make_solid("cart", False)  # whatever the arm does, the glide is shown as it is
         forms = (
-            "strike the blue cart so that it stops at the red mark",
+            "press the pad that makes the blue cart stop at the red mark",
             "make the blue cart glide to the red mark",
             "with one blow, send the cart to the red mark",
         )
         return Goal(
             instruction=forms[int(generator.integers(len(forms)))],
-            numbers=np.array([now, mark, shows, 0.0, 0.0, last]),
+            numbers=np.array([now, mark, shows, 0.0, 0.0, 0.0, last]),
         )
 
     def _draw(self, generator: np.random.Generator) -> float:
@@ -104,24 +108,23 @@ class Modeling(Task):
         return float(generator.uniform(low, high))
 
     def judge(self, world: World, goal: Goal, step: int) -> Verdict:
-        """Show how the cart glides, then wait for it to come to rest."""
+        """Show how the cart glides, then wait for the blow, and for the cart to come to rest."""
         numbers = goal.numbers
         place, speed = world.position("cart")[1], float(world.data.joint("cart").qvel[0])
         if numbers[SHOWS]:
             if abs(speed) < STILL:
-                world.place("trace", (BESIDE, place, 0.001))
+                world.place("trace", (BESIDE, place, FLAT))
                 numbers[SHOWS] -= 1
                 numbers[SLOWING] = numbers[LATER]
                 _let_go(world, SHOWN_SPEED if numbers[SHOWS] else 0.0, numbers[SLOWING])
-                world.make_solid("cart", not numbers[SHOWS])
             return Verdict.RUNNING
-        pinch = world.pinch()
-        _make_ready(world, numbers, pinch - _behind(world.position("cart")))
-        if pinch[1] < LINE and pinch[2] < 2 * Z:
-            return Verdict.FAILURE
-        if abs(speed) > MOVING:
-            numbers[PUSHED] = 1.0
-        if not numbers[PUSHED] or abs(speed) > STILL:
+        if not numbers[PUSHED]:
+            _feel(numbers, world.pinch())
+            if numbers[TOUCHES] == skills.HOLD:
+                numbers[PUSHED] = 1.0
+                _let_go(world, float(np.sqrt(2 * BLOWS[int(numbers[PAD])])), numbers[SLOWING])
+            return Verdict.RUNNING
+        if abs(speed) > STILL:
             return Verdict.RUNNING
         return Verdict.SUCCESS if abs(place - numbers[GOAL]) < TOLERANCE else Verdict.FAILURE
 
@@ -131,46 +134,32 @@ class Modeling(Task):
         return {"closeness": float(1.0 - np.tanh(way / 0.1))}
 
     def next_move(self, sight: Sight) -> Move:
-        """Take aim behind the cart, strike as hard as the friction asks, and get out of the way.
-
-        How hard is said from when the cart has shown how it glides.
-        """
-        numbers, cart = sight.numbers, sight.place("cart")
-        behind = _behind(cart)
+        """Press the pad that friction asks for, which is said from when the cart has shown how it glides."""
+        numbers = sight.numbers
         if numbers[SHOWS]:
-            return Move(what="watch the cart", place=skills.above(behind, 0.05), opening=skills.CLOSED)
+            return Move(what="watch the cart", place=WAITING, opening=skills.CLOSED)
         if numbers[PUSHED]:
-            back = np.array((X, sight.pinch[1] + 0.06, 0.12))
-            return Move(what="let the cart glide", place=back, opening=skills.CLOSED, fastest=8.0, ramp=8.0)
-        blow = numbers[SLOWING] * (cart[1] - numbers[GOAL])
-        speed = min(STROKES, key=lambda speed: abs(STROKES[speed] - blow))
-        strength = f"strength {1 + list(STROKES).index(speed)} of {len(STROKES)}"
-        if not numbers[IS_READY]:
-            return skills.go(sight, behind, f"take aim for {strength}", opening=skills.CLOSED)
-        return Move(
-            what=f"strike the cart with {strength}",
-            place=behind - np.array((0.0, 0.265, 0.0)),
-            opening=skills.CLOSED,
-            fastest=speed,
-            lead=20.0,
-        )
+            return Move(what="let the cart glide", place=WAITING, opening=skills.CLOSED)
+        blow = numbers[SLOWING] * (START - numbers[GOAL])
+        pad = PADS[int(np.argmin(np.abs(np.log(BLOWS / blow))))]
+        return skills.touch(sight, pad, f"press {pad}", height=ABOVE)
 
     def blind(self, sight: Sight, generator: np.random.Generator) -> Sight:
         """The glide has not been seen: assume a middling friction."""
         return sight.with_numbers(np.array([MEAN_BRAKING, *sight.numbers[1:]]))
 
 
-def _behind(cart: np.ndarray) -> np.ndarray:
-    """Return where the gripper takes aim, (3,) metres."""
-    return np.array((X, cart[1] + BEHIND, Z + 0.005))
+def _along(pad: int) -> float:
+    """Return where a pad lies along y, metres."""
+    return APART * (pad - (len(BLOWS) - 1) / 2)
 
 
-def _make_ready(world: World, numbers: np.ndarray, off: np.ndarray) -> None:
-    """Note whether the gripper has come to rest behind the cart. off: (3,) metres from there."""
-    if np.linalg.norm(off) < READY and np.abs(world.rates()[:5]).max() < 0.03:
-        numbers[IS_READY] = 1.0
-    elif abs(off[0]) > UNREADY or off[2] > UNREADY:
-        numbers[IS_READY] = 0.0
+def _feel(numbers: np.ndarray, pinch: np.ndarray) -> None:
+    """Count for how long a pad has been touched without a break. pinch: (3,) metres."""
+    pad = round(float(pinch[1]) / APART + (len(BLOWS) - 1) / 2)
+    is_touched = pinch[2] < PRESSED and abs(pinch[0] - PAD_X) < ASIDE and 0 <= pad < len(BLOWS)
+    numbers[TOUCHES] = (numbers[TOUCHES] if pad == numbers[PAD] else 0) + 1 if is_touched else 0
+    numbers[PAD] = pad
 
 
 def _let_go(world: World, speed: float, braking: float) -> None:

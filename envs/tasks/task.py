@@ -75,18 +75,13 @@ class Move:
     """What the expert does now: it brings the point between the jaws to a place, the gripper pointing down.
 
     what: the sub-goal in plain English; place: (3,) metres; opening: of the gripper, per cent; facing: angle
-    in radians of a side that the jaws shall face, up to quarter turns, or None where it does not matter;
-    fastest: degrees per step; ramp: by how many more from one step to the next; lead: how many degrees
-    targets may run ahead of an arm that is held back.
+    in radians of a side that the jaws shall face, up to quarter turns, or None where it does not matter.
     """
 
     what: str
     place: np.ndarray
     opening: float
     facing: float | None = None
-    fastest: float = 3.0
-    ramp: float = 0.5
-    lead: float = 8.0
 
 
 class Task(abc.ABC):
