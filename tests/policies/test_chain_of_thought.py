@@ -126,9 +126,7 @@ def test_an_inert_chain_says_the_same_thoughts_and_looks_for_nothing(make_policy
 
 
 def test_thoughts_of_the_present_have_no_place_beside_imagined_futures(make_config):
-    with pytest.raises(
-        ValueError, match=r"chain_of_thought=true: expected --policy.imagination=inert or"
-    ):
+    with pytest.raises(ValueError, match=r"chain_of_thought=true: expected --policy.imagination=inert or"):
         make_config(imagination="latent", world_model=True, imagine_subgoals=True, chain_of_thought=True)
     with pytest.raises(ValueError, match=r"chain_of_thought=true: expected --policy.imagine_subgoals=true"):
         make_config(imagination="inert", chain_of_thought=True)
