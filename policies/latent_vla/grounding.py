@@ -99,8 +99,9 @@ class Grounding(nn.Module):
         features: (B, V, C, h, w) of the present pictures; state: (B, S), normalised; found: what this gave
         for the thought before.
         """
-        goes_on = self.going_on is not None and found is not None
-        where, what = self.going_on(found) if goes_on else (0.0, 0.0)  # pyright: ignore[reportOptionalCall]
+        where, what = 0.0, 0.0
+        if self.going_on is not None and found is not None:
+            where, what = self.going_on(found)
         seen = queries(features, self.guidance(self.words[subgoals], self.is_word[subgoals], where)) + what
         if self.waypoint is None:
             return seen
