@@ -41,6 +41,16 @@ def bench_table(results: Sequence[Result]) -> Table:
     return [["measured", "ours", "peer", "ratio"], *lines]
 
 
+def runtimes_table(results: Sequence[Result]) -> Table:
+    """Decisions by mode and runtime: latencies, and the median as a share of the eager one's."""
+    lines = [
+        [name, f"{row['p50']:.1f}", f"{row['p95']:.1f}", f"{row['times_eager']:.2f}"]
+        for result in results
+        for name, row in result["rows"].items()
+    ]
+    return [["decision", "ms, p50", "ms, p95", "times eager's median"], *lines]
+
+
 def plain_table(results: Sequence[Result]) -> Table:
     """Results that hold a table themselves, as `columns` (names) and `rows` (lists of cells)."""
     return [results[0]["columns"], *(row for result in results for row in result["rows"])]
@@ -124,6 +134,7 @@ TABLES = {
     "insights": insight_lines,
     "looking": looking_table,
     "plain": plain_table,
+    "runtimes": runtimes_table,
     "tasks": task_table,
     "trainings": training_table,
 }
