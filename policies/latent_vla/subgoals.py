@@ -29,7 +29,8 @@ from world_models.parallel import masked_average
 
 SUBGOAL = "observation.subgoal"
 """(B, N) int64 in a batch: indices of the sub-goals in force now and at each future moment but the last, so
-those pursued on the way to the N future moments; -1 where there is none, and behind the episode's end.
+those pursued on the way to the N future moments; -1 where there is none, and behind the episode's end. For a
+chain of thought (B, 1), the one in force now.
 Batches without it teach nothing about sub-goals."""
 
 CODE = 512
@@ -46,7 +47,7 @@ def chains(subgoals: Sequence[str], steps: int) -> tuple[list[str], list[list[in
 
     steps: N. ValueError for a sub-goal of more thoughts.
     """
-    parts = [[part.strip() for part in subgoal.split(BREAK)] for subgoal in subgoals]
+    parts = [list(filter(None, map(str.strip, subgoal.split(BREAK)))) or [subgoal] for subgoal in subgoals]
     for subgoal, thoughts in zip(subgoals, parts, strict=True):
         if len(thoughts) > steps:
             expected = f"expected at least {len(thoughts)}, the thoughts of {subgoal!r}"
